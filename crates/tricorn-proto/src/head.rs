@@ -1,0 +1,108 @@
+//! A parsed request head: its own copy of the bytes and spans into it.
+use alloc::vec::Vec;
+
+/// A range of bytes in [`Head::bytes`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    pub start: u32,
+    pub end: u32,
+}
+
+/// One header field, as the peer spelled it (case kept); the value without surrounding SP and HTAB.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Field {
+    pub name: Span,
+    pub value: Span,
+}
+
+/// How the request body is delimited (RFC 9112, 6).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Framing {
+    #[default]
+    None,
+    Length(u64),
+    Chunked,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scheme {
+    #[default]
+    Http,
+    Https,
+}
+
+/// A request head that passed every rule of [`crate::Policy`]. Reused from request to request:
+/// `clear` keeps the allocations.
+#[derive(Clone, Debug, Default)]
+pub struct Head {
+    /// Request line and fields, folds already joined and a case-folded method already upper-cased.
+    pub bytes: Vec<u8>,
+    pub method: Span,
+    /// Request target exactly as sent (RAW_URI).
+    pub target: Span,
+    /// Path of the target, still percent-encoded, without query and fragment ("" for CONNECT's authority form).
+    pub path: Span,
+    pub query: Span,
+    pub fragment: Span,
+    /// HTTP/major.minor.
+    pub version: (u8, u8),
+    /// Fields that the policy lets through to the application, in order.
+    pub fields: Vec<Field>,
+    pub framing: Framing,
+    /// The peer allows another request on this connection (version and Connection field; false for CONNECT
+    /// and whenever a rule forces a close).
+    pub keep_alive: bool,
+    /// `Expect: 100-continue` on HTTP/1.1.
+    pub expect_continue: bool,
+    /// From `secure_scheme_headers` of a trusted peer.
+    pub scheme: Option<Scheme>,
+    /// Value of a permitted SCRIPT_NAME field (`forwarder_headers`).
+    pub script_name: Option<Span>,
+}
+
+impl Head {
+    pub fn clear(&mut self) {
+        let mut bytes = core::mem::take(&mut self.bytes);
+        let mut fields = core::mem::take(&mut self.fields);
+        bytes.clear();
+        fields.clear();
+        *self = Head { bytes, fields, ..Head::default() };
+    }
+
+    #[inline]
+    pub fn slice(&self, span: Span) -> &[u8] {
+        self.bytes.get(span.start as usize..span.end as usize).unwrap_or(&[])
+    }
+
+    #[inline]
+    pub fn method(&self) -> &[u8] {
+        self.slice(self.method)
+    }
+
+    #[inline]
+    pub fn target(&self) -> &[u8] {
+        self.slice(self.target)
+    }
+
+    #[inline]
+    pub fn path(&self) -> &[u8] {
+        self.slice(self.path)
+    }
+
+    #[inline]
+    pub fn query(&self) -> &[u8] {
+        self.slice(self.query)
+    }
+
+    /// First field of that name, compared without case.
+    pub fn field(&self, name: &[u8]) -> Option<&[u8]> {
+        self.fields
+            .iter()
+            .find(|field| self.slice(field.name).eq_ignore_ascii_case(name))
+            .map(|field| self.slice(field.value))
+    }
+
+    pub fn is_http_1_1(&self) -> bool {
+        self.version >= (1, 1)
+    }
+}

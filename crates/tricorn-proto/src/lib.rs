@@ -1,0 +1,19 @@
+//! Bytes in, events out: the HTTP/1.1 grammar, message framing and header policy.
+//!
+//! Knows no socket, no clock, no logger and no Python. Peer bytes never panic; a fault of the peer
+//! is a [`Reject`], a fault of the application an [`AppFault`], "need more bytes" is neither.
+//! Source: RFC 9110, RFC 9112; limits and options are Gunicorn's settings of the same names.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod h1;
+pub mod head;
+pub mod policy;
+pub mod reject;
+pub mod response;
+
+pub use head::{Field, Framing, Head, Scheme, Span};
+pub use policy::{HeaderMap, PeerTrust, Policy};
+pub use reject::{AppFault, Reject, RejectKind};

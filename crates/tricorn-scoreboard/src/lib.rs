@@ -1,0 +1,1 @@
+//! Shared memory made before the first fork: per worker state, heartbeat, counters, in-flight requests.

@@ -1,0 +1,1 @@
+"""Tricorn: a drop-in replacement for Gunicorn, written in Rust."""
