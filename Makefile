@@ -1,0 +1,103 @@
+# What a person does here: serve an application, run the tests, tidy the code. Everything else is set up on the way:
+# a venv with pinned tools in .venv, the extension module built from crates/, stamps in .make that say what is fresh.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+PYTHON ?= python3
+APP ?=
+ARGS ?=
+PYTEST_ARGS ?=
+
+venv := .venv
+bin := $(CURDIR)/$(venv)/bin
+# One interpreter for every cargo command: another one would rebuild the bindings each time.
+export PYO3_PYTHON := $(bin)/python
+
+rust_sources := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
+pytest := $(bin)/python -m pytest -n 4 --dist worksteal $(PYTEST_ARGS)
+
+.PHONY: help
+help:
+	@echo 'make serve             build if something changed, then serve the example on http://127.0.0.1:8000'
+	@echo "make serve APP=module:app ARGS='-w 4'"
+	@echo '                       serve your own application, found from this folder'
+	@echo 'make test              everything that must hold before a change lands'
+	@echo 'make test-rust         only cargo test'
+	@echo 'make test-python       only pytest, against Gunicorn and Tricorn'
+	@echo 'make lint              formatting, clippy, ruff'
+	@echo 'make fmt               format Rust and Python'
+	@echo
+	@echo "PYTHON=python3.12 chooses the interpreter of $(venv); PYTEST_ARGS='-k name --servers tricorn' narrows pytest."
+
+# ---- what must be there already; each line says what to install
+.PHONY: needs
+needs:
+	@command -v cargo >/dev/null || { echo 'cargo is missing: install the Rust toolchain (https://rustup.rs), 1.88 or newer' >&2; exit 1; }
+	@command -v cc >/dev/null || { echo 'cc is missing: install a C compiler (Debian: apt-get install gcc libc6-dev)' >&2; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo '$(PYTHON) is missing: install Python 3.10 or newer, or name one: make PYTHON=/path/to/python3' >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "$(PYTHON) is $$($(PYTHON) -V): Python 3.10 or newer is needed; name one: make PYTHON=python3.12" >&2; exit 1; }
+	@[ -e .make/venv ] || $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo '$(PYTHON) cannot make a venv: install its venv module (Debian: apt-get install python3-venv)' >&2; exit 1; }
+
+.PHONY: needs-lint
+needs-lint: needs
+	@cargo fmt --version >/dev/null 2>&1 || { echo 'cargo fmt is missing: rustup component add rustfmt' >&2; exit 1; }
+	@cargo clippy --version >/dev/null 2>&1 || { echo 'cargo clippy is missing: rustup component add clippy' >&2; exit 1; }
+
+# ---- set up on the way
+.make/venv: | needs
+	@echo 'Making $(venv) ...'
+	@$(PYTHON) -m venv --clear $(venv)
+	@$(bin)/pip install -q --disable-pip-version-check 'maturin==1.16.0'
+	@mkdir -p .make && touch $@
+
+.make/test-tools: tests/requirements.txt .make/venv
+	@echo 'Installing what the tests need ...'
+	@$(bin)/pip install -q --disable-pip-version-check -r tests/requirements.txt
+	@touch $@
+
+.make/release: $(rust_sources) pyproject.toml .make/venv
+	@echo 'Building Tricorn (the first time takes a minute or two) ...'
+	@VIRTUAL_ENV=$(CURDIR)/$(venv) $(bin)/maturin develop -q --release --locked
+	@touch $@
+
+# ---- serve
+.PHONY: serve
+serve: needs .make/release
+ifeq ($(APP),)
+	@cd examples/hello && exec $(bin)/tricorn $(ARGS) app:app
+else
+	@exec $(bin)/tricorn $(ARGS) '$(APP)'
+endif
+
+# ---- test
+.PHONY: test
+test: lint test-rust test-python
+	@cat .make/rust.log .make/python.log | $(bin)/python tests/summary.py
+
+.PHONY: test-rust
+test-rust: needs .make/venv
+	@mkdir -p .make
+	cargo test --locked --workspace 2>&1 | tee .make/rust.log
+
+.PHONY: test-python
+test-python: needs .make/release .make/test-tools
+	@mkdir -p .make
+	$(pytest) 2>&1 | tee .make/python.log
+
+# ---- tidy
+.PHONY: lint
+lint: needs-lint .make/test-tools
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	$(bin)/ruff check .
+	$(bin)/ruff format --check .
+
+.PHONY: fmt
+fmt: needs-lint .make/test-tools
+	cargo fmt --all
+	$(bin)/ruff check --fix .
+	$(bin)/ruff format .

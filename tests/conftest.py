@@ -1,0 +1,65 @@
+"""Options, markers and fixtures of the black-box tests.
+
+`server` runs a test once with Gunicorn (the oracle) and once with Tricorn; `worker` once with each class.
+`@pytest.mark.servers("tricorn")` and `@pytest.mark.workers("gthread")` narrow that down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from harness.servers import Launcher, Running
+
+SERVERS = ("gunicorn", "tricorn")
+WORKERS = ("sync", "gthread")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--servers", default=",".join(SERVERS), help="servers to test, comma separated")
+    parser.addoption("--workers", default=",".join(WORKERS), help="worker classes to test, comma separated")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "servers(*names): run with these servers only")
+    config.addinivalue_line("markers", "workers(*names): run with these worker classes only")
+
+
+def _chosen(metafunc: pytest.Metafunc, option: str, marker: str) -> list[str]:
+    names = metafunc.config.getoption(option).split(",")
+    mark = metafunc.definition.get_closest_marker(marker)
+    return [name for name in names if mark is None or name in mark.args]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "server" in metafunc.fixturenames:
+        metafunc.parametrize("server", _chosen(metafunc, "--servers", "servers"), indirect=True)
+    if "worker" in metafunc.fixturenames:
+        metafunc.parametrize("worker", _chosen(metafunc, "--workers", "workers"), indirect=True)
+
+
+@pytest.fixture(scope="session")
+def shared_servers() -> Iterator[dict[object, Running]]:
+    """Servers that several tests use. They end with the session; a leftover process fails the last test."""
+    running: dict[object, Running] = {}
+    yield running
+    wrong = [said for server in running.values() if (said := server.end())]
+    if wrong:
+        raise AssertionError("\n".join(wrong))
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest, shared_servers: dict[object, Running]) -> Iterator[Launcher]:
+    """A `Launcher` for the server that this run of the test is about."""
+    name = request.param
+    if not Launcher.installed(name):
+        pytest.skip(f"{name} is not installed in this Python: run the tests with `make test-python`")
+    launcher = Launcher(name, shared_servers)
+    yield launcher
+    launcher.end()
+
+
+@pytest.fixture
+def worker(request: pytest.FixtureRequest) -> str:
+    """Name of the worker class; give it to `server.start(..., worker=worker)`."""
+    return request.param
