@@ -1,7 +1,14 @@
 //! Error and access log writers.
 pub mod access;
+mod basic;
+mod clock;
+mod escape;
+mod format;
+mod record;
+mod sink;
+
 use pyo3::prelude::*;
 
-pub fn register(_module: &Bound<'_, PyModule>) -> PyResult<()> {
-    Ok(())
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<access::AccessSink>()
 }
