@@ -258,10 +258,11 @@ class Launcher:
         python: tuple[str, ...] = (),
         pass_fds: tuple[int, ...] = (),
     ) -> Running:
-        """Starts `python -m NAME -b BIND [-c CONFIG] ARGS APP` and waits until it listens.
+        """Starts `python -m NAME -b BIND [-c CONFIG] ARGS APP`, waits until it listens.
 
-        Shape: `config` is the text of a configuration file; `bind=None` gives no `-b`; `wait` is the line that
-        means "started", None returns at once (for starts that are meant to fail); `worker` is `sync` or `gthread`.
+        Shape: `config` is the text of a configuration file; `bind=None` gives no `-b`; `wait` is the line
+        that means "started", None returns at once (for starts that are meant to fail); `worker` is `sync`
+        or `gthread`.
         """
         running = self._spawn(app, args, config, env, cwd, bind, worker, python, pass_fds)
         self._started.append(running)

@@ -1,0 +1,134 @@
+"""Stopping, reloading and recycling under load: what was accepted is answered."""
+
+import asyncio
+import os
+import signal
+
+import pytest
+from harness.crowd import Crowd
+from harness.http import Closed, request_bytes
+from harness.servers import wait_until
+
+KEPT = request_bytes("GET", "/pid")
+ONCE = request_bytes("GET", "/pid", [("Connection", "close")])
+
+
+def test_term_lets_the_request_in_flight_finish(server, worker):
+    running = server.start("web:app", worker=worker)
+    with running.connect() as client:
+        client.send(request_bytes("GET", "/sleep?ms=1000"))
+        # The application has the request once nothing else can be in the way of it.
+        wait_until(lambda: running.log.matches("Booting worker"), what="a worker")
+        client.expect_silent(0.4)
+        running.send_signal(signal.SIGTERM)
+        response = client.read_response()
+        assert response.body == b"ms=1000"
+        client.expect_closed()
+    assert running.wait() == 0
+
+
+@pytest.mark.servers("tricorn")
+def test_a_draining_worker_says_close_and_idle_connections_end(server, worker):
+    running = server.start("web:app", worker=worker)
+    with running.connect() as idle, running.connect() as busy:
+        assert idle.request("GET", "/pid").get("Connection") == "keep-alive"
+        busy.send(request_bytes("GET", "/sleep?ms=1000"))
+        busy.expect_silent(0.4)
+        running.send_signal(signal.SIGTERM)
+        idle.expect_closed(within=3)
+        response = busy.read_response()
+        assert (response.body, response.get("Connection")) == (b"ms=1000", "close")
+        busy.expect_closed()
+    assert running.wait() == 0
+
+
+@pytest.mark.servers("tricorn")
+def test_what_waits_in_the_accept_queue_is_answered_before_the_end(server):
+    """One sync worker is busy; ten more clients are connected and have asked when TERM comes."""
+    running = server.start("web:app", worker="sync")
+    with running.connect() as busy:
+        busy.send(request_bytes("GET", "/sleep?ms=800"))
+        busy.expect_silent(0.2)
+        waiting = [running.connect() for _ in range(10)]
+        for client in waiting:
+            client.send(ONCE)
+        running.send_signal(signal.SIGTERM)
+        assert busy.read_response().status == 200
+        for client in waiting:
+            assert client.read_response().body.isdigit()
+            client.close()
+    assert running.wait() == 0
+
+
+def test_quit_does_not_wait(server, worker):
+    if (server.name, worker) == ("gunicorn", "gthread"):
+        pytest.skip("Gunicorn's gthread worker joins its threads before it leaves")
+    running = server.start("web:app", "--graceful-timeout", "30", worker=worker)
+    with running.connect() as client:
+        client.send(request_bytes("GET", "/sleep?ms=20000"))
+        client.expect_silent(0.3)
+        running.send_signal(signal.SIGQUIT)
+        try:
+            assert client.read_response().status == 500
+        except Closed:
+            pass
+    assert running.wait(8) == 0
+
+
+@pytest.mark.servers("tricorn")
+@pytest.mark.parametrize("request_", [KEPT, ONCE], ids=["kept", "closed"])
+def test_hup_under_load_loses_nothing(server, worker, request_):
+    running = server.start("web:app", "-w", "2", worker=worker)
+    crowd = Crowd(running.port, 50, request_, seconds=30)
+
+    async def conductor():
+        for _ in range(3):
+            mark = running.log.mark()
+            running.send_signal(signal.SIGHUP)
+            await asyncio.to_thread(running.wait_for_line, "Worker exiting", 10, mark)
+            await asyncio.sleep(0.3)
+        crowd.stop()
+
+    tally = asyncio.run(crowd.run(conductor))
+    assert (tally.failures, tally.refused) == ([], 0)
+    assert set(tally.statuses) == {200} and tally.answered > 100
+    assert len(tally.bodies) >= 4, "the workers were not replaced"
+    assert running.stop() == 0
+
+
+@pytest.mark.servers("tricorn")
+@pytest.mark.parametrize("request_", [KEPT, ONCE], ids=["kept", "closed"])
+def test_max_requests_under_load_loses_nothing(server, worker, request_):
+    running = server.start(
+        "web:app", "-w", "2", "--max-requests", "100", "--max-requests-jitter", "20", worker=worker
+    )
+    tally = asyncio.run(Crowd(running.port, 20, request_, seconds=3).run())
+    assert (tally.failures, tally.refused) == ([], 0)
+    assert set(tally.statuses) == {200}
+    assert len(tally.bodies) > 2, "no worker was recycled"
+    assert running.log.matches("Autorestarting worker after current request")
+
+
+def test_max_requests_answers_the_last_request_with_close(server, worker):
+    running = server.start("web:app", "--max-requests", "1", worker=worker)
+    response = running.request("GET", "/pid")
+    assert response.get("Connection") == "close"
+    first = int(response.body)
+    wait_until(lambda: not os.path.exists(f"/proc/{first}"), what="the end of the recycled worker")
+    assert int(running.request("GET", "/pid").body) != first
+
+
+@pytest.mark.servers("tricorn")
+def test_term_under_load_fails_nothing_that_was_accepted(server, worker):
+    running = server.start("web:app", "-w", "2", worker=worker)
+    crowd = Crowd(running.port, 50, ONCE, seconds=30)
+
+    async def conductor():
+        await asyncio.sleep(1)
+        running.send_signal(signal.SIGTERM)
+        await asyncio.to_thread(running.process.wait, 20)
+        crowd.stop()
+
+    tally = asyncio.run(crowd.run(conductor))
+    assert tally.failures == []
+    assert running.wait() == 0
