@@ -1,0 +1,1 @@
+"""Applications: what the server runs, and how it is configured."""
