@@ -66,12 +66,18 @@ impl Head {
         let mut fields = core::mem::take(&mut self.fields);
         bytes.clear();
         fields.clear();
-        *self = Head { bytes, fields, ..Head::default() };
+        *self = Head {
+            bytes,
+            fields,
+            ..Head::default()
+        };
     }
 
     #[inline]
     pub fn slice(&self, span: Span) -> &[u8] {
-        self.bytes.get(span.start as usize..span.end as usize).unwrap_or(&[])
+        self.bytes
+            .get(span.start as usize..span.end as usize)
+            .unwrap_or(&[])
     }
 
     #[inline]

@@ -8,12 +8,15 @@
 
 extern crate alloc;
 
+mod grammar;
 pub mod h1;
 pub mod head;
 pub mod policy;
 pub mod reject;
 pub mod response;
+pub mod trust;
 
 pub use head::{Field, Framing, Head, Scheme, Span};
 pub use policy::{HeaderMap, PeerTrust, Policy};
 pub use reject::{AppFault, Reject, RejectKind};
+pub use trust::AddrList;

@@ -1,1 +1,285 @@
-//! Encodes a response head and body of HTTP/1.x, and the error page.
+//! Encodes a response head of HTTP/1.x, and the error page.
+//!
+//! Not the body: that is [`BodyEncoder`]'s. Invariant: nothing an application says can end a field, a line or a
+//! head early; what is refused leaves the output as it was.
+//! Source: RFC 9112, 4, 6 and 9; RFC 9110, 6.4.1 and 15; Gunicorn's list of dropped fields.
+mod body;
+mod page;
+
+use alloc::vec::Vec;
+
+pub use body::{BodyEncoder, BodyKind, BodyPlan};
+pub use page::error_page;
+
+use crate::grammar::{decimal, is_token, trim, value_run};
+use crate::reject::AppFault;
+
+/// What the request decides about its response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResponseContext {
+    /// Version of the request.
+    pub version: (u8, u8),
+    pub is_head: bool,
+    pub is_connect: bool,
+    /// The request side allows another request on this connection.
+    pub keep_alive: bool,
+}
+
+/// A response head being written. Calls come in the order `begin`, `field` any number of times, `end`, all with
+/// the same `out`.
+#[derive(Clone, Debug)]
+pub struct HeadEncoder {
+    context: ResponseContext,
+    /// Length of `out` before the head.
+    start: usize,
+    status: u16,
+    content_length: Option<u64>,
+    says_close: bool,
+    says_upgrade: bool,
+}
+
+/// Field names are told apart by length first; the longest that matters.
+const LONGEST_SPECIAL_NAME: usize = 19;
+
+enum Special {
+    Dropped,
+    Connection,
+    Upgrade,
+    ContentLength,
+    None,
+}
+
+impl HeadEncoder {
+    /// Appends the status line, Server and Date; `status` is like `200 OK`, `date` an IMF-fixdate. An empty `server` or
+    /// `date` is left out.
+    ///
+    /// Errors: a status that is not three digits with an optional reason phrase free of control characters.
+    pub fn begin(
+        out: &mut Vec<u8>,
+        context: &ResponseContext,
+        status: &[u8],
+        server: &[u8],
+        date: &[u8],
+    ) -> Result<HeadEncoder, AppFault> {
+        let code = status_code(status).ok_or_else(|| AppFault::status(status))?;
+        let start = out.len();
+        out.extend_from_slice(if context.version >= (1, 1) {
+            b"HTTP/1.1 "
+        } else {
+            b"HTTP/1.0 "
+        });
+        out.extend_from_slice(status);
+        if status.len() == 3 {
+            out.push(b' ');
+        }
+        out.extend_from_slice(b"\r\n");
+        for (name, value) in [(&b"Server: "[..], server), (&b"Date: "[..], date)] {
+            if !value.is_empty() {
+                out.extend_from_slice(name);
+                out.extend_from_slice(value);
+                out.extend_from_slice(b"\r\n");
+            }
+        }
+        let context = *context;
+        Ok(HeadEncoder {
+            context,
+            start,
+            status: code,
+            content_length: None,
+            says_close: false,
+            says_upgrade: false,
+        })
+    }
+
+    /// Status code of this head.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// Appends one field of the application, unless it is the server's to say (hop-by-hop, Server, Date).
+    ///
+    /// Errors: a name that is no token, a value with control characters, a Content-Length that is no number or differs
+    /// from an earlier one. The head is then taken back from `out`.
+    pub fn field(&mut self, out: &mut Vec<u8>, name: &[u8], value: &[u8]) -> Result<(), AppFault> {
+        let result = self.checked_field(out, name, trim(value));
+        if result.is_err() {
+            out.truncate(self.start);
+        }
+        result
+    }
+
+    fn checked_field(
+        &mut self,
+        out: &mut Vec<u8>,
+        name: &[u8],
+        value: &[u8],
+    ) -> Result<(), AppFault> {
+        check_field(name, value)?;
+        match special(name) {
+            Special::Dropped => return Ok(()),
+            Special::Connection => {
+                for option in value.split(|&byte| byte == b',').map(trim) {
+                    self.says_close |= option.eq_ignore_ascii_case(b"close");
+                    self.says_upgrade |= option.eq_ignore_ascii_case(b"upgrade");
+                }
+                return Ok(());
+            }
+            Special::Upgrade if !value.eq_ignore_ascii_case(b"websocket") => return Ok(()),
+            Special::ContentLength => {
+                let length = decimal(value).ok_or_else(|| AppFault::header(name))?;
+                return match self.content_length.replace(length) {
+                    Some(earlier) if earlier != length => Err(AppFault::header(name)),
+                    Some(_) => Ok(()),
+                    None if forbids_length(self.status) => Ok(()),
+                    None => {
+                        push_field(out, name, value);
+                        Ok(())
+                    }
+                };
+            }
+            Special::Upgrade | Special::None => {}
+        }
+        push_field(out, name, value);
+        Ok(())
+    }
+
+    /// Ends the head: Connection, the framing, the empty line. `known_length` is the length of the whole body when the
+    /// caller knows it; it becomes Content-Length unless the application gave one.
+    pub fn end(self, out: &mut Vec<u8>, known_length: Option<u64>) -> BodyPlan {
+        let plan = self.plan(known_length);
+        let announces = match plan.kind {
+            BodyKind::Length(length) => Some(length),
+            // A HEAD answer announces what GET would send, if the application let us see it.
+            BodyKind::None if self.context.is_head && !self.forbids_body() => {
+                known_length.filter(|&length| length > 0)
+            }
+            _ => None,
+        };
+        if let (Some(length), None) = (announces, self.content_length) {
+            out.extend_from_slice(b"Content-Length: ");
+            out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+        out.extend_from_slice(match (self.says_upgrade, plan.keep_alive) {
+            (true, _) => b"Connection: upgrade\r\n",
+            (false, true) => b"Connection: keep-alive\r\n",
+            (false, false) => b"Connection: close\r\n",
+        });
+        if plan.kind == BodyKind::Chunked {
+            out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+        }
+        out.extend_from_slice(b"\r\n");
+        plan
+    }
+
+    fn plan(&self, known_length: Option<u64>) -> BodyPlan {
+        let kind = if self.context.is_head || self.forbids_body() {
+            BodyKind::None
+        } else if let Some(length) = self.content_length.or(known_length) {
+            BodyKind::Length(length)
+        } else if self.context.version >= (1, 1) && !self.context.is_connect {
+            BodyKind::Chunked
+        } else {
+            BodyKind::UntilClose
+        };
+        let keep_alive = self.context.keep_alive
+            && !self.context.is_connect
+            && !self.says_close
+            && kind != BodyKind::UntilClose
+            // The peer waits for a final response behind an informational one; it will not come.
+            && self.status >= 200;
+        BodyPlan { kind, keep_alive }
+    }
+
+    fn forbids_body(&self) -> bool {
+        self.status < 200 || self.status == 204 || self.status == 304
+    }
+}
+
+/// No Content-Length in 1xx and 204 (RFC 9110, 8.6).
+fn forbids_length(status: u16) -> bool {
+    status < 200 || status == 204
+}
+
+/// Appends an informational response: `status` like `103 Early Hints`, and its fields.
+///
+/// Errors: a status outside 1xx or equal to 101, a field as for [`HeadEncoder::field`]; `out` is then unchanged.
+pub fn informational<'a>(
+    out: &mut Vec<u8>,
+    status: &[u8],
+    fields: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
+) -> Result<(), AppFault> {
+    let informational = |code: &u16| (100..200).contains(code) && *code != 101;
+    status_code(status)
+        .filter(informational)
+        .ok_or_else(|| AppFault::status(status))?;
+    let start = out.len();
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status);
+    out.extend_from_slice(b"\r\n");
+    for (name, value) in fields {
+        let value = trim(value);
+        if let Err(fault) = check_field(name, value) {
+            out.truncate(start);
+            return Err(fault);
+        }
+        if let Special::None = special(name) {
+            push_field(out, name, value);
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+    Ok(())
+}
+
+#[inline]
+fn push_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.reserve(name.len() + value.len() + 4);
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn check_field(name: &[u8], value: &[u8]) -> Result<(), AppFault> {
+    if !is_token(name) {
+        return Err(AppFault::header_name(name));
+    }
+    if value_run(value) < value.len() {
+        return Err(AppFault::header(name));
+    }
+    Ok(())
+}
+
+/// Three digits, then nothing or a space and a phrase.
+fn status_code(status: &[u8]) -> Option<u16> {
+    let (digits, rest) = status.split_at_checked(3)?;
+    let phrase_fits =
+        rest.is_empty() || (rest.first() == Some(&b' ') && value_run(rest) == rest.len());
+    let code = decimal(digits)?;
+    (phrase_fits && (100..1000).contains(&code)).then_some(code as u16)
+}
+
+#[inline]
+fn special(name: &[u8]) -> Special {
+    if name.len() > LONGEST_SPECIAL_NAME {
+        return Special::None;
+    }
+    let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
+    match name.len() {
+        2 if is(b"te") => Special::Dropped,
+        4 if is(b"date") => Special::Dropped,
+        6 if is(b"server") => Special::Dropped,
+        7 if is(b"upgrade") => Special::Upgrade,
+        8 if is(b"trailers") => Special::Dropped,
+        10 if is(b"connection") => Special::Connection,
+        10 if is(b"keep-alive") => Special::Dropped,
+        14 if is(b"content-length") => Special::ContentLength,
+        17 if is(b"transfer-encoding") => Special::Dropped,
+        18 if is(b"proxy-authenticate") => Special::Dropped,
+        19 if is(b"proxy-authorization") => Special::Dropped,
+        _ => Special::None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

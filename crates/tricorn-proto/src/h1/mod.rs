@@ -1,1 +1,11 @@
-//! HTTP/1.x requests: head parser, body decoder.
+//! HTTP/1.x requests: the head ([`HeadParser`]) and the body behind it ([`BodyDecoder`]).
+//!
+//! Source: RFC 9112.
+mod body;
+mod chunk;
+mod facts;
+mod parser;
+mod target;
+
+pub use body::{BodyDecoder, BodyStep};
+pub use parser::HeadParser;

@@ -1,0 +1,562 @@
+//! The request head as an automaton that stops at any byte and goes on there.
+//!
+//! Not a buffer: the caller keeps the bytes until the head is complete. Invariants: each byte is looked at
+//! once however the head is cut into pieces, and the cut never changes the outcome.
+//! Source: RFC 9112, 2.2, 3 and 5.
+use alloc::vec::Vec;
+
+use memchr::memchr;
+
+use super::facts::{Facts, Verdict, unfold};
+use super::target::{self, Target};
+use crate::grammar::{self, is, is_blank, value_run};
+use crate::head::{Field, Head, Span};
+use crate::policy::{PeerTrust, Policy};
+use crate::reject::Reject;
+
+/// The most bytes of a whole head, whatever the settings multiply up to.
+const LARGEST_HEAD: usize = 256 * 1024 * 1024;
+const SHORTEST_METHOD: usize = 3;
+const LONGEST_METHOD: usize = 20;
+const VERSION_LEN: usize = 8;
+
+/// What the next byte belongs to. The order is the order in a head.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum State {
+    #[default]
+    Start,
+    /// LF of the empty line that may precede a request.
+    StartLf,
+    Method,
+    Target,
+    Version,
+    LineLf,
+    /// First byte behind a line: a field, the final empty line, or a fold.
+    LineStart,
+    Name,
+    /// Blanks between name and colon (`strip_header_spaces`).
+    NameBlank,
+    Value,
+    ValueLf,
+    /// LF of the final empty line.
+    EndLf,
+}
+
+/// Incremental parser of one request head after another.
+///
+/// Units: all offsets count from the first byte of `buf`.
+#[derive(Clone, Debug, Default)]
+pub struct HeadParser {
+    state: State,
+    /// Next byte to look at.
+    at: usize,
+    /// First byte of the request line.
+    base: usize,
+    method_end: usize,
+    target_end: usize,
+    version: (u8, u8),
+    target: Target,
+    /// The field at hand: its first byte, the end of its name, the byte behind its colon.
+    line: usize,
+    name_end: usize,
+    value: usize,
+    value_end: usize,
+    has_underscore: bool,
+    is_folded: bool,
+    /// A complete field waits for the byte that tells whether it goes on (`permit_obsolete_folding`).
+    is_pending: bool,
+    has_folds: bool,
+    lines: usize,
+    facts: Facts,
+}
+
+/// `Ok(true)` = go on with the next state, `Ok(false)` = more bytes are needed.
+type Progress = Result<bool, Reject>;
+
+impl HeadParser {
+    /// Goes on with the head at the start of `buf`, which holds all bytes of the connection from the start of this
+    /// request on and grows from call to call; `head` is the same from the first call of a head to its completion.
+    ///
+    /// Shape: `Some(n)` = the head is complete, `n` bytes of `buf` belong to it and `head` is filled; the parser is
+    /// then ready for the next head. `None` = more bytes are needed.
+    /// Errors: the first rule broken, found at the earliest byte that proves it.
+    pub fn parse(
+        &mut self,
+        buf: &[u8],
+        policy: &Policy,
+        trust: PeerTrust,
+        head: &mut Head,
+    ) -> Result<Option<usize>, Reject> {
+        if self.state < State::LineStart {
+            if self.at == 0 {
+                head.clear();
+            }
+            if !self.request_line(buf, policy)? {
+                return Ok(None);
+            }
+        }
+        if !self.field_lines(buf, policy, trust, head)? {
+            return Ok(None);
+        }
+        let consumed = self.at;
+        self.complete(buf, policy, head)?;
+        self.reset();
+        Ok(Some(consumed))
+    }
+
+    /// Forgets everything: the next call starts a new head.
+    pub fn reset(&mut self) {
+        *self = HeadParser::default();
+    }
+
+    /// Has any byte of the request line been seen? (An empty line before it does not count.)
+    pub fn started(&self) -> bool {
+        self.state >= State::Method
+    }
+
+    fn request_line(&mut self, buf: &[u8], policy: &Policy) -> Progress {
+        let mut limit = self
+            .base
+            .saturating_add(policy.line_limit())
+            .saturating_add(1);
+        loop {
+            let seen = &buf[..buf.len().min(limit)];
+            let progress = match self.state {
+                State::Start => self.start(seen),
+                State::StartLf => {
+                    let progress = self.start_lf(seen);
+                    limit = self
+                        .base
+                        .saturating_add(policy.line_limit())
+                        .saturating_add(1);
+                    progress
+                }
+                State::Method => self.method(seen, policy),
+                State::Target => self.target(seen, policy),
+                State::Version => self.version(seen, policy),
+                State::LineLf => match buf.get(self.at) {
+                    Some(b'\n') => {
+                        self.step(State::LineStart);
+                        return Ok(true);
+                    }
+                    Some(_) => Err(self.request_line_reject(buf)),
+                    None => return Ok(false),
+                },
+                _ => return Ok(true),
+            };
+            if !progress? {
+                if self.at < limit || self.state < State::Method {
+                    return Ok(false);
+                }
+                let rest = buf.get(self.base..).unwrap_or(&[]);
+                let length = memchr(b'\r', rest).unwrap_or(rest.len());
+                return Err(Reject::line_too_long(length, policy.line_limit()));
+            }
+        }
+    }
+
+    #[inline]
+    fn step(&mut self, next: State) {
+        self.at += 1;
+        self.state = next;
+    }
+
+    fn start(&mut self, seen: &[u8]) -> Progress {
+        match seen.get(self.at) {
+            None => return Ok(false),
+            Some(b'\r') if self.base == 0 => self.step(State::StartLf),
+            Some(b'\r' | b'\n') => return Err(self.request_line_reject(seen)),
+            Some(_) => self.state = State::Method,
+        }
+        Ok(true)
+    }
+
+    fn start_lf(&mut self, seen: &[u8]) -> Progress {
+        match seen.get(self.at) {
+            None => return Ok(false),
+            Some(b'\n') => {
+                self.step(State::Start);
+                self.base = self.at;
+            }
+            Some(_) => return Err(Reject::request_line(seen)),
+        }
+        Ok(true)
+    }
+
+    fn method(&mut self, seen: &[u8], policy: &Policy) -> Progress {
+        let unconventional = policy.permit_unconventional_http_method;
+        let class = if unconventional {
+            grammar::TOKEN
+        } else {
+            grammar::METHOD
+        };
+        let longest = if unconventional {
+            usize::MAX
+        } else {
+            LONGEST_METHOD
+        };
+        while let Some(&byte) = seen.get(self.at) {
+            let length = self.at - self.base;
+            if is(byte, class) && length < longest {
+                self.at += 1;
+                continue;
+            }
+            return match byte {
+                b'\r' | b'\n' => Err(self.request_line_reject(seen)),
+                b' ' if length >= SHORTEST_METHOD || (unconventional && length > 0) => {
+                    self.method_end = self.at;
+                    self.step(State::Target);
+                    Ok(true)
+                }
+                _ => Err(Reject::method(word(seen, self.base))),
+            };
+        }
+        Ok(false)
+    }
+
+    fn target(&mut self, seen: &[u8], policy: &Policy) -> Progress {
+        let start = self.method_end + 1;
+        self.at += grammar::run(seen.get(self.at..).unwrap_or(&[]), grammar::TARGET);
+        match seen.get(self.at) {
+            None => return Ok(false),
+            Some(b' ') if self.at > start => {}
+            Some(_) => return Err(self.request_line_reject(seen)),
+        }
+        let written = &seen[self.base..self.method_end];
+        let upper;
+        let method = if policy.casefold_http_method {
+            upper = written.to_ascii_uppercase();
+            &upper
+        } else {
+            written
+        };
+        self.target_end = self.at;
+        match target::split(method, &seen[start..self.at]) {
+            Some(target) => self.target = target,
+            None => return Err(self.request_line_reject(seen)),
+        }
+        self.step(State::Version);
+        Ok(true)
+    }
+
+    fn version(&mut self, seen: &[u8], policy: &Policy) -> Progress {
+        let start = self.target_end + 1;
+        let text = seen.get(start..).unwrap_or(&[]);
+        let version = match text.get(..VERSION_LEN) {
+            Some(&[b'H', b'T', b'T', b'P', b'/', major, b'.', minor])
+                if major.is_ascii_digit() && minor.is_ascii_digit() =>
+            {
+                (major - b'0', minor - b'0')
+            }
+            _ => {
+                let fits = |(&byte, &form): (&u8, &u8)| {
+                    if form == b'd' {
+                        byte.is_ascii_digit()
+                    } else {
+                        byte == form
+                    }
+                };
+                let matched = text
+                    .iter()
+                    .zip(b"HTTP/d.d")
+                    .take_while(|&pair| fits(pair))
+                    .count();
+                self.at = start + matched;
+                return match text.get(matched) {
+                    None => Ok(false),
+                    Some(b'\n') => Err(self.request_line_reject(seen)),
+                    Some(_) => Err(Reject::version(until_line_end(text))),
+                };
+            }
+        };
+        if version.0 != 1 && !policy.permit_unconventional_http_version {
+            return Err(
+                if until_line_end(text).len() > VERSION_LEN && text.get(VERSION_LEN) != Some(&b'\n')
+                {
+                    Reject::version(until_line_end(text))
+                } else {
+                    Reject::unsupported_version(version.0, version.1)
+                },
+            );
+        }
+        self.version = version;
+        self.at = start + VERSION_LEN;
+        match seen.get(self.at) {
+            None => Ok(false),
+            Some(b'\r') => {
+                self.step(State::LineLf);
+                Ok(true)
+            }
+            Some(b'\n') => Err(self.request_line_reject(seen)),
+            Some(_) => Err(Reject::version(until_line_end(text))),
+        }
+    }
+
+    /// The request line breaks the grammar; a line that ends in a bare LF is told so.
+    #[cold]
+    fn request_line_reject(&self, buf: &[u8]) -> Reject {
+        let rest = buf.get(self.base..).unwrap_or(&[]);
+        let line = until_line_end(rest);
+        match (rest.get(line.len()), rest.get(line.len() + 1)) {
+            (Some(b'\n'), _) => Reject::request_line(b"bare LF as line terminator"),
+            _ => Reject::request_line(line),
+        }
+    }
+
+    fn field_lines(
+        &mut self,
+        buf: &[u8],
+        policy: &Policy,
+        trust: PeerTrust,
+        head: &mut Head,
+    ) -> Progress {
+        let size_limit = policy.field_size_limit();
+        let lines_limit = policy.fields_limit();
+        loop {
+            if self.state == State::LineStart
+                && !self.line_start(buf, policy, trust, head, lines_limit)?
+            {
+                return Ok(false);
+            }
+            if self.state == State::EndLf {
+                return self.end_lf(buf);
+            }
+            let limit = self.line + size_limit;
+            let seen = &buf[..buf.len().min(limit)];
+            if !self.field_line(seen, policy)? {
+                return if self.at < limit {
+                    Ok(false)
+                } else {
+                    Err(Reject::field_too_large())
+                };
+            }
+            if policy.permit_obsolete_folding {
+                self.is_pending = true;
+            } else {
+                self.commit(buf, policy, trust, head)?;
+            }
+        }
+    }
+
+    fn line_start(
+        &mut self,
+        buf: &[u8],
+        policy: &Policy,
+        trust: PeerTrust,
+        head: &mut Head,
+        lines_limit: usize,
+    ) -> Progress {
+        let Some(&byte) = buf.get(self.at) else {
+            return Ok(false);
+        };
+        if is_blank(byte) && self.lines > 0 {
+            if !policy.permit_obsolete_folding {
+                return Err(Reject::folding(&buf[self.line..self.name_end]));
+            }
+            self.is_pending = false;
+            self.is_folded = true;
+            self.state = State::Value;
+            return Ok(true);
+        }
+        if self.is_pending {
+            self.commit(buf, policy, trust, head)?;
+        }
+        if byte == b'\r' {
+            self.step(State::EndLf);
+            return Ok(true);
+        }
+        if self.lines >= lines_limit {
+            return Err(Reject::too_many_fields());
+        }
+        if self.at - self.base > LARGEST_HEAD {
+            return Err(Reject::field_too_large());
+        }
+        self.lines += 1;
+        self.line = self.at;
+        self.has_underscore = false;
+        self.is_folded = false;
+        self.state = State::Name;
+        Ok(true)
+    }
+
+    fn end_lf(&mut self, buf: &[u8]) -> Progress {
+        match buf.get(self.at) {
+            None => Ok(false),
+            Some(b'\n') => {
+                self.at += 1;
+                Ok(true)
+            }
+            Some(_) => Err(Reject::header_line(b"")),
+        }
+    }
+
+    /// From wherever the field stands to the LF of its line; `seen` ends where the line has to end at the latest.
+    fn field_line(&mut self, seen: &[u8], policy: &Policy) -> Progress {
+        if self.state == State::Name {
+            let mut at = self.at;
+            let mut classes = 0;
+            loop {
+                let Some(&byte) = seen.get(at) else {
+                    self.at = at;
+                    self.has_underscore |= classes & grammar::UNDERSCORE != 0;
+                    return Ok(false);
+                };
+                let class = grammar::CLASS[byte as usize];
+                if class & grammar::TOKEN == 0 {
+                    break;
+                }
+                classes |= class;
+                at += 1;
+            }
+            self.at = at;
+            self.has_underscore |= classes & grammar::UNDERSCORE != 0;
+            self.name_end = at;
+            let byte = seen[at];
+            if byte == b':' && at > self.line {
+                self.value = at + 1;
+                self.step(State::Value);
+            } else if is_blank(byte) && policy.strip_header_spaces && at > self.line {
+                self.state = State::NameBlank;
+            } else {
+                return Err(self.name_reject(seen));
+            }
+        }
+        if self.state == State::NameBlank {
+            while seen.get(self.at).is_some_and(|&byte| is_blank(byte)) {
+                self.at += 1;
+            }
+            match seen.get(self.at) {
+                None => return Ok(false),
+                Some(b':') => {
+                    self.value = self.at + 1;
+                    self.step(State::Value);
+                }
+                Some(_) => return Err(self.name_reject(seen)),
+            }
+        }
+        if self.state == State::Value {
+            self.at += value_run(seen.get(self.at..).unwrap_or(&[]));
+            match seen.get(self.at) {
+                None => return Ok(false),
+                Some(b'\r') => {
+                    self.value_end = self.at;
+                    self.step(State::ValueLf);
+                }
+                Some(_) => return Err(Reject::header(&seen[self.line..self.name_end])),
+            }
+        }
+        match seen.get(self.at) {
+            None => Ok(false),
+            Some(b'\n') => {
+                self.step(State::LineStart);
+                Ok(true)
+            }
+            Some(_) => Err(Reject::header(&seen[self.line..self.name_end])),
+        }
+    }
+
+    /// What stands before the colon is no name; or there is no colon.
+    #[cold]
+    fn name_reject(&self, seen: &[u8]) -> Reject {
+        let line = until_line_end(seen.get(self.line..).unwrap_or(&[]));
+        match memchr(b':', line) {
+            Some(colon) if colon > 0 => Reject::header_name(&line[..colon]),
+            _ => Reject::header_line(line),
+        }
+    }
+
+    /// The field between `line` and `value_end` is complete.
+    #[inline]
+    fn commit(
+        &mut self,
+        buf: &[u8],
+        policy: &Policy,
+        trust: PeerTrust,
+        head: &mut Head,
+    ) -> Result<(), Reject> {
+        self.is_pending = false;
+        let raw = &buf[self.value..self.value_end];
+        let trimmed = grammar::trim(raw);
+        let start = self.value + (trimmed.as_ptr() as usize - raw.as_ptr() as usize);
+        let span = |start: usize, end: usize| Span {
+            start: (start - self.base) as u32,
+            end: (end - self.base) as u32,
+        };
+        let name = &buf[self.line..self.name_end];
+        let value_span = span(start, start + trimmed.len());
+        let flags = (value_span, self.has_underscore);
+        let verdict = if self.is_folded {
+            self.has_folds = true;
+            let mut value = Vec::new();
+            unfold(raw, &mut value);
+            self.facts
+                .note((name, &value), flags, self.version, policy, trust)?
+        } else {
+            self.facts
+                .note((name, trimmed), flags, self.version, policy, trust)?
+        };
+        if let Verdict::Keep = verdict {
+            head.fields.push(Field {
+                name: span(self.line, self.name_end),
+                value: value_span,
+            });
+        }
+        Ok(())
+    }
+
+    /// Copies the bytes and fills in what is known only now.
+    fn complete(&mut self, buf: &[u8], policy: &Policy, head: &mut Head) -> Result<(), Reject> {
+        head.bytes.extend_from_slice(&buf[self.base..self.at]);
+        let span = |start: usize, end: usize| Span {
+            start: (start - self.base) as u32,
+            end: (end - self.base) as u32,
+        };
+        head.method = span(self.base, self.method_end);
+        head.target = span(self.method_end + 1, self.target_end);
+        let within = |part: Span| Span {
+            start: head.target.start + part.start,
+            end: head.target.start + part.end,
+        };
+        (head.path, head.query, head.fragment) = (
+            within(self.target.path),
+            within(self.target.query),
+            within(self.target.fragment),
+        );
+        head.version = self.version;
+        if policy.casefold_http_method {
+            head.bytes[..self.method_end - self.base].make_ascii_uppercase();
+        }
+        if self.has_folds {
+            join_folds(head);
+        }
+        self.facts.conclude(head)
+    }
+}
+
+/// Replaces the value of each folded field by its one-line form, kept behind the raw head.
+fn join_folds(head: &mut Head) {
+    let Head { bytes, fields, .. } = head;
+    for field in fields {
+        let value = bytes[field.value.start as usize..field.value.end as usize].to_vec();
+        if memchr(b'\r', &value).is_some() {
+            let start = bytes.len();
+            unfold(&value, bytes);
+            field.value = Span {
+                start: start as u32,
+                end: bytes.len() as u32,
+            };
+        }
+    }
+}
+
+fn until_line_end(bytes: &[u8]) -> &[u8] {
+    let end = memchr::memchr2(b'\r', b'\n', bytes).unwrap_or(bytes.len());
+    &bytes[..end]
+}
+
+/// From `start` to the next space or line end.
+fn word(bytes: &[u8], start: usize) -> &[u8] {
+    let rest = bytes.get(start..).unwrap_or(&[]);
+    let end = memchr::memchr3(b' ', b'\r', b'\n', rest).unwrap_or(rest.len());
+    &rest[..end]
+}
