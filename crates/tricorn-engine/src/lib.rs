@@ -2,8 +2,26 @@
 //! descriptor. No Python.
 #![deny(unsafe_code)]
 
+pub mod clock;
+pub mod config;
+mod connection;
+pub mod engine;
 pub mod exchange;
+pub mod helm;
+pub mod notice;
+mod output;
 pub mod peer;
+pub mod poller;
+mod pool;
+mod spool;
+mod sys;
+mod table;
 
+pub use config::EngineConfig;
+pub use engine::{Engine, Turn};
 pub use exchange::{BodyError, Exchange, Gone, Record};
+pub use helm::Helm;
+pub use notice::Notice;
 pub use peer::{ListenerInfo, Peer};
+pub use poller::Events;
+pub use sys::block_all_signals as block_signals;

@@ -94,6 +94,18 @@ impl BodyDecoder {
         }
     }
 
+    /// `count` bytes of a counted body went another way, straight to where they are wanted.
+    ///
+    /// Shape: at most `remaining()`.
+    pub fn skip(&mut self, count: u64) {
+        if let State::Length(left) = &mut self.state {
+            *left = left.saturating_sub(count);
+            if *left == 0 {
+                self.state = State::Done;
+            }
+        }
+    }
+
     /// The trailer fields, complete once the body is done; underscore names follow `header_map`.
     pub fn take_trailers(&mut self) -> Vec<(Vec<u8>, Vec<u8>)> {
         take(&mut self.trailers.fields)

@@ -86,6 +86,15 @@ impl BodyEncoder {
         }
     }
 
+    /// Nothing of the body can follow: the announced length is reached, or there is no body.
+    pub fn is_complete(&self) -> bool {
+        match self.plan.kind {
+            BodyKind::None => true,
+            BodyKind::Length(_) => self.left == 0,
+            BodyKind::Chunked | BodyKind::UntilClose => false,
+        }
+    }
+
     /// Ends the body; `false` when it is shorter than announced, so that the connection must be cut.
     pub fn finish(&mut self, out: &mut Vec<u8>) -> bool {
         if self.plan.kind == BodyKind::Chunked {

@@ -1,0 +1,60 @@
+//! What the engine is told at start: limits, deadlines and sizes, one field a setting.
+use std::path::PathBuf;
+
+use tricorn_proto::Policy;
+use tricorn_proto::trust::AddrList;
+
+/// Times in milliseconds, sizes in bytes. Source: the settings of the same names.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    pub policy: Policy,
+    /// `forwarded_allow_ips`: direct peers whose forwarding fields are believed.
+    pub trusted_peers: AddrList,
+    /// Idle time allowed between two requests; 0 closes after each response.
+    pub keepalive_ms: u64,
+    pub client_header_timeout_ms: u64,
+    pub client_body_timeout_ms: u64,
+    /// Every received byte prolongs the body deadline by 1/rate seconds; 0 = no minimum rate.
+    pub client_body_min_rate: u64,
+    /// Longest time without progress while output waits for the peer.
+    pub send_timeout_ms: u64,
+    pub request_buffering: bool,
+    /// Beyond this a buffered body goes to an unlinked temporary file.
+    pub request_buffer_memory: usize,
+    /// 0 = unlimited.
+    pub limit_request_body: u64,
+    /// Output buffered for a peer before the application has to wait.
+    pub response_buffer_memory: usize,
+    /// Connections with a request in progress; above it nothing is accepted.
+    pub worker_connections: usize,
+    pub sendfile: bool,
+    /// Where request bodies are spooled.
+    pub spool_dir: PathBuf,
+    /// Connections taken from a listener at one wake-up: small when siblings should get their share.
+    pub accept_batch: usize,
+    /// Value of the Server field.
+    pub server: Vec<u8>,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        EngineConfig {
+            policy: Policy::default(),
+            trusted_peers: AddrList::default(),
+            keepalive_ms: 2_000,
+            client_header_timeout_ms: 30_000,
+            client_body_timeout_ms: 30_000,
+            client_body_min_rate: 100,
+            send_timeout_ms: 60_000,
+            request_buffering: true,
+            request_buffer_memory: 256 * 1024,
+            limit_request_body: 1 << 30,
+            response_buffer_memory: 1 << 20,
+            worker_connections: 1_000,
+            sendfile: true,
+            spool_dir: std::env::temp_dir(),
+            accept_batch: 16,
+            server: b"tricorn".to_vec(),
+        }
+    }
+}

@@ -1,0 +1,526 @@
+//! The engine: listeners, connections, deadlines and draining behind one pollable descriptor.
+//!
+//! Whoever turns it waits in `Poller::wait` without the lock; everything else happens in short sections under one
+//! mutex, so several threads may turn it or end exchanges at the same time without harm. The lock is never held
+//! while Python runs, and no thread that holds it waits for the GIL.
+use std::collections::VecDeque;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::io::Errno;
+use rustix::net::SocketFlags;
+use tricorn_proto::PeerTrust;
+use tricorn_scoreboard::Slot;
+
+use crate::clock::{self, HttpDate};
+use crate::config::EngineConfig;
+use crate::connection::{Connection, Fate, Parts, Phase};
+use crate::exchange::Exchange;
+use crate::notice::Notice;
+use crate::peer::{ListenerInfo, Peer};
+use crate::poller::{Events, Poller, Readiness, Token};
+use crate::pool::Pool;
+use crate::table::Table;
+
+/// Deadlines are looked at this often: they are exact to a quarter of a second.
+const SWEEP_MS: u64 = 250;
+/// How long a listener rests after accept failed (no descriptors left).
+const ACCEPT_REST_MS: u64 = 200;
+/// Connections closed at once when descriptors run out.
+const EVICTED: usize = 16;
+/// A draining worker keeps idle connections this long for a request that is on its way.
+const DRAIN_LINGER_MS: u64 = 2_000;
+
+/// A complete request that waits for a thread.
+pub struct Ready {
+    pub key: u64,
+    pub fd: RawFd,
+    pub parts: Box<Parts>,
+    pub peer: Peer,
+    pub listener: Arc<ListenerInfo>,
+    pub number: u32,
+    pub received_ns: u64,
+    /// The body is still with the peer.
+    pub streamed: bool,
+}
+
+struct Listener {
+    socket: OwnedFd,
+    info: Arc<ListenerInfo>,
+}
+
+/// What connections share.
+pub struct Core {
+    pub config: Arc<EngineConfig>,
+    pub poller: Arc<Poller>,
+    pub pool: Pool,
+    pub ready: VecDeque<Ready>,
+    pub notices: Vec<Notice>,
+    pub date: HttpDate,
+    pub now_ns: u64,
+    pub now_ms: u64,
+    /// Connections with a request in progress.
+    pub in_progress: usize,
+    pub draining: bool,
+    dirty: Vec<u64>,
+}
+
+impl Core {
+    pub fn mark_dirty(&mut self, key: u64) {
+        self.dirty.push(key);
+    }
+
+    pub fn body_deadline(&self, started_ms: u64, received: u64) -> u64 {
+        match self.config.client_body_min_rate {
+            0 => self.now_ms + self.config.client_body_timeout_ms,
+            rate => started_ms + self.config.client_body_timeout_ms + received * 1000 / rate,
+        }
+    }
+
+    pub fn idle_deadline(&self, head_begun: bool) -> u64 {
+        if head_begun {
+            self.now_ms + self.config.client_header_timeout_ms
+        } else if self.draining {
+            self.now_ms + self.config.keepalive_ms.min(DRAIN_LINGER_MS)
+        } else {
+            self.now_ms + self.config.keepalive_ms
+        }
+    }
+}
+
+pub(crate) struct Inner {
+    pub(crate) table: Table,
+    pub(crate) core: Core,
+    listeners: Vec<Listener>,
+    listening: bool,
+    /// The driver has a thread to spare for what would be accepted.
+    slots_free: bool,
+    rest_until_ms: u64,
+    next_sweep_ms: u64,
+    expired: Vec<u64>,
+}
+
+pub struct Engine {
+    inner: Mutex<Inner>,
+    pub(crate) config: Arc<EngineConfig>,
+    poller: Arc<Poller>,
+    slot: Option<&'static Slot>,
+}
+
+/// What a turn of the engine found.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Turn {
+    /// Requests wait for a thread.
+    pub ready: usize,
+    /// The driver's own descriptor is readable.
+    pub driver: bool,
+    /// There are notices for the log.
+    pub notices: bool,
+}
+
+impl Engine {
+    /// Shape: non-blocking listeners that stay open elsewhere too; this process only takes from them.
+    pub fn new(
+        config: EngineConfig,
+        listeners: Vec<(OwnedFd, ListenerInfo)>,
+        slot: Option<&'static Slot>,
+    ) -> io::Result<Arc<Engine>> {
+        let poller = Arc::new(Poller::new()?);
+        let config = Arc::new(config);
+        let listeners = listeners
+            .into_iter()
+            .map(|(socket, info)| Listener {
+                socket,
+                info: Arc::new(info),
+            })
+            .collect();
+        let now_ns = clock::now_ns();
+        let core = Core {
+            config: config.clone(),
+            poller: poller.clone(),
+            pool: Pool::default(),
+            ready: VecDeque::new(),
+            notices: Vec::new(),
+            date: HttpDate::new(),
+            now_ns,
+            now_ms: now_ns / 1_000_000,
+            in_progress: 0,
+            draining: false,
+            dirty: Vec::new(),
+        };
+        let mut inner = Inner {
+            table: Table::default(),
+            core,
+            listeners,
+            listening: false,
+            slots_free: true,
+            rest_until_ms: 0,
+            next_sweep_ms: 0,
+            expired: Vec::new(),
+        };
+        inner.arm_listeners(slot)?;
+        Ok(Arc::new(Engine {
+            inner: Mutex::new(inner),
+            config,
+            poller,
+            slot,
+        }))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A panic under the lock is a bug of ours; the connections of the others are still in order.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Readable while the engine has something to do: for loops that turn it.
+    pub fn fileno(&self) -> RawFd {
+        self.poller.as_raw_fd()
+    }
+
+    /// Watches a descriptor of the driver's; a turn says when it is readable.
+    pub fn watch_driver(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        self.poller.add_driver(fd)
+    }
+
+    /// Ends the wait of whichever thread turns the engine.
+    pub fn wake(&self) {
+        self.poller.wake();
+    }
+
+    /// Waits at most `timeout_ms` and handles what happened: accepts, reads, parses, writes, deadlines.
+    pub fn turn(&self, events: &mut Events, timeout_ms: u64) -> Turn {
+        let wait_ms = self.lock().prepare_wait(timeout_ms);
+        let failed = self.poller.wait(events, wait_ms).err();
+        let now_ns = clock::now_ns();
+        let mut turn = Turn::default();
+        let mut guard = self.lock();
+        let inner = &mut *guard;
+        inner.core.now_ns = now_ns;
+        inner.core.now_ms = now_ns / 1_000_000;
+        if let Some(error) = failed {
+            inner.core.notices.push(Notice::Accept(error));
+        }
+        for readiness in events.iter() {
+            match readiness.token {
+                Token::Wake => self.poller.clear_wake(),
+                Token::Driver => turn.driver = true,
+                Token::Listener(index) => inner.accept(index as usize, self.config.accept_batch),
+                Token::Connection(key) => inner.on_event(key, readiness),
+            }
+        }
+        inner.sweep();
+        if inner.arm_listeners(self.slot).is_err() {
+            inner.rest_until_ms = inner.core.now_ms + ACCEPT_REST_MS;
+        }
+        turn.ready = inner.core.ready.len();
+        turn.notices = !inner.core.notices.is_empty();
+        turn
+    }
+
+    /// The next complete request, oldest first.
+    pub fn next_ready(self: &Arc<Self>) -> Option<Exchange> {
+        let mut inner = self.lock();
+        let ready = inner.core.ready.pop_front()?;
+        drop(inner);
+        Some(Exchange::new(self.clone(), ready))
+    }
+
+    /// Complete requests that wait for a thread.
+    pub fn ready_len(&self) -> usize {
+        self.lock().core.ready.len()
+    }
+
+    /// Sends what waits for company: called within a tick while an application runs.
+    pub fn flush_waiting(&self) {
+        let mut inner = self.lock();
+        inner.core.now_ms = clock::now_ms();
+        inner.flush_dirty();
+    }
+
+    pub fn take_notices(&self) -> Vec<Notice> {
+        std::mem::take(&mut self.lock().core.notices)
+    }
+
+    /// `false`: every thread is in the application, so new connections are better served by siblings.
+    pub fn set_slots_free(&self, free: bool) {
+        let mut inner = self.lock();
+        if inner.slots_free != free {
+            inner.slots_free = free;
+            // A failure is tried again at the next turn.
+            let _ = inner.arm_listeners(self.slot);
+        }
+    }
+
+    /// Leaves the accept set. `exhaust`: takes every connection that is queued first, because nobody else will; may be
+    /// asked for later too. Requests in progress are finished, further ones are answered with `Connection: close`.
+    pub fn start_drain(&self, exhaust: bool) {
+        let mut guard = self.lock();
+        let inner = &mut *guard;
+        if inner.core.draining && (!exhaust || inner.listeners.is_empty()) {
+            return;
+        }
+        inner.core.now_ns = clock::now_ns();
+        inner.core.now_ms = inner.core.now_ns / 1_000_000;
+        if exhaust {
+            for index in 0..inner.listeners.len() {
+                inner.accept(index, usize::MAX);
+            }
+            inner.listeners.clear();
+        }
+        if !inner.core.draining {
+            inner.core.draining = true;
+            // Leaving the set cannot fail.
+            let _ = inner.arm_listeners(None);
+            inner.shorten_idle_deadlines();
+        }
+        if let Some(slot) = self.slot {
+            slot.set_accepting(false);
+        }
+        drop(guard);
+        self.poller.wake();
+    }
+
+    /// Nothing is left to do after `start_drain`.
+    pub fn is_drained(&self) -> bool {
+        let inner = self.lock();
+        inner.core.draining && inner.table.len() == 0 && inner.core.ready.is_empty()
+    }
+
+    /// Open connections.
+    pub fn connections(&self) -> usize {
+        self.lock().table.len()
+    }
+}
+
+impl Inner {
+    /// Runs `work` on a connection that is still there and carries out its fate.
+    pub(crate) fn with<R>(
+        &mut self,
+        key: u64,
+        work: impl FnOnce(&mut Connection, &mut Core) -> (Fate, R),
+    ) -> Option<R> {
+        let connection = self.table.get_mut(key)?;
+        let (fate, result) = work(connection, &mut self.core);
+        self.settle(key, fate);
+        Some(result)
+    }
+
+    fn settle(&mut self, key: u64, fate: Fate) {
+        match fate {
+            Fate::Keep => self.table.note_deadline(key),
+            Fate::Close => self.close(key),
+        }
+    }
+
+    fn close(&mut self, key: u64) {
+        let Some(mut connection) = self.table.remove(key) else {
+            return;
+        };
+        // Closing the only descriptor of a socket takes it out of the poller's set.
+        if matches!(connection.phase, Phase::Body(_)) {
+            self.core.in_progress -= 1;
+        }
+        if let Some(parts) = connection.parts.take() {
+            self.core.pool.put_parts(parts);
+        }
+        self.core
+            .pool
+            .put_buffer(std::mem::take(&mut connection.input));
+        if self.core.draining && self.table.len() == 0 {
+            // Whoever waits in the poller has nothing left to wait for.
+            self.core.poller.wake();
+        }
+    }
+
+    fn prepare_wait(&mut self, timeout_ms: u64) -> u64 {
+        self.flush_dirty();
+        if !self.core.ready.is_empty() || !self.core.dirty.is_empty() {
+            return 0;
+        }
+        let needs_sweep = self.table.len() > 0 || self.rest_until_ms > 0;
+        if needs_sweep {
+            timeout_ms.min(SWEEP_MS)
+        } else {
+            timeout_ms
+        }
+    }
+
+    pub(crate) fn flush_dirty(&mut self) {
+        if self.core.dirty.is_empty() {
+            return;
+        }
+        for key in std::mem::take(&mut self.core.dirty) {
+            self.with(key, |connection, core| {
+                let fate = if connection.dirty {
+                    connection.flush(core)
+                } else {
+                    Fate::Keep
+                };
+                (fate, ())
+            });
+        }
+    }
+
+    fn on_event(&mut self, key: u64, readiness: Readiness) {
+        self.with(key, |connection, core| {
+            if connection.dead {
+                return (Fate::Keep, ());
+            }
+            let mut fate = Fate::Keep;
+            if readiness.broken && matches!(connection.phase, Phase::Busy) {
+                fate = connection.on_broken();
+            }
+            if fate == Fate::Keep && readiness.writable {
+                fate = connection.on_writable(core);
+            }
+            if fate == Fate::Keep && readiness.readable && !connection.dead {
+                fate = connection.on_readable(core);
+            }
+            (fate, ())
+        });
+    }
+
+    fn accept(&mut self, index: usize, batch: usize) {
+        for _ in 0..batch {
+            let Some(listener) = self.listeners.get(index) else {
+                return;
+            };
+            match rustix::net::acceptfrom_with(
+                &listener.socket,
+                SocketFlags::NONBLOCK | SocketFlags::CLOEXEC,
+            ) {
+                Ok((socket, address)) => {
+                    let info = listener.info.clone();
+                    let peer = match address.map(SocketAddr::try_from) {
+                        Some(Ok(address)) => Peer::Inet(address),
+                        _ => Peer::Unix,
+                    };
+                    self.admit(socket, peer, info);
+                }
+                Err(Errno::AGAIN) => return,
+                // The peer was gone before we came; the next one may not be.
+                Err(
+                    Errno::CONNABORTED
+                    | Errno::INTR
+                    | Errno::PROTO
+                    | Errno::NETDOWN
+                    | Errno::HOSTUNREACH,
+                ) => {}
+                Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
+                    if self.evict() > 0 => {}
+                Err(error) => {
+                    self.core.notices.push(Notice::Accept(error.into()));
+                    self.rest_until_ms = self.core.now_ms + ACCEPT_REST_MS;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn admit(&mut self, socket: OwnedFd, peer: Peer, info: Arc<ListenerInfo>) {
+        let trust = match &peer {
+            Peer::Unix => PeerTrust::Trusted,
+            Peer::Inet(address) if self.core.config.trusted_peers.contains(canonical(address)) => {
+                PeerTrust::Trusted
+            }
+            Peer::Inet(_) => PeerTrust::Untrusted,
+        };
+        let key = self.table.next_key();
+        if let Err(error) = self.core.poller.add_connection(&socket, key) {
+            self.core.notices.push(Notice::Accept(error));
+            return;
+        }
+        let deadline = match self.core.draining {
+            true => self.core.now_ms + DRAIN_LINGER_MS,
+            false => self.core.now_ms + self.core.config.client_header_timeout_ms,
+        };
+        self.table.insert(Box::new(Connection::new(
+            socket, key, peer, trust, info, deadline,
+        )));
+    }
+
+    /// Descriptors have run out: idle connections make room, those nearest to their deadline first.
+    fn evict(&mut self) -> usize {
+        let mut idle: Vec<(u64, u64)> = Vec::new();
+        for key in self.table.keys() {
+            if let Some(connection) = self.table.get_mut(key)
+                && !connection.in_progress()
+                && connection.output.is_empty()
+            {
+                idle.push((connection.deadline_ms, key));
+            }
+        }
+        idle.sort_unstable();
+        idle.truncate(EVICTED);
+        for (_, key) in &idle {
+            self.close(*key);
+        }
+        idle.len()
+    }
+
+    /// Idle connections get a moment for a request that is on its way, and no more.
+    fn shorten_idle_deadlines(&mut self) {
+        let kept = self.core.idle_deadline(false);
+        let fresh = self.core.now_ms + DRAIN_LINGER_MS;
+        for key in self.table.keys() {
+            if let Some(connection) = self.table.get_mut(key)
+                && connection.is_idle()
+            {
+                let deadline = if connection.requests == 0 {
+                    fresh
+                } else {
+                    kept
+                };
+                connection.deadline_ms = connection.deadline_ms.min(deadline);
+                self.table.note_deadline(key);
+            }
+        }
+    }
+
+    fn sweep(&mut self) {
+        if self.core.now_ms < self.next_sweep_ms {
+            return;
+        }
+        self.next_sweep_ms = self.core.now_ms + SWEEP_MS;
+        let mut expired = std::mem::take(&mut self.expired);
+        self.table.expired(self.core.now_ms, &mut expired);
+        for key in expired.drain(..) {
+            self.with(key, |connection, core| (connection.on_deadline(core), ()));
+        }
+        self.expired = expired;
+    }
+
+    /// Brings the accept set to what it should be.
+    fn arm_listeners(&mut self, slot: Option<&'static Slot>) -> io::Result<()> {
+        if self.rest_until_ms > 0 && self.core.now_ms >= self.rest_until_ms {
+            self.rest_until_ms = 0;
+        }
+        let wanted = self.slots_free
+            && !self.core.draining
+            && self.rest_until_ms == 0
+            && self.core.in_progress < self.core.config.worker_connections.max(1);
+        if wanted == self.listening {
+            return Ok(());
+        }
+        for (index, listener) in self.listeners.iter().enumerate() {
+            if wanted {
+                self.core
+                    .poller
+                    .add_listener(listener.socket.as_fd(), index as u32)?;
+            } else {
+                self.core.poller.remove(&listener.socket);
+            }
+        }
+        self.listening = wanted;
+        if let Some(slot) = slot {
+            slot.set_accepting(true);
+        }
+        Ok(())
+    }
+}
+
+fn canonical(address: &SocketAddr) -> IpAddr {
+    address.ip().to_canonical()
+}

@@ -1,0 +1,417 @@
+//! Who turns the engine while applications run: leader, followers and stand-in.
+//!
+//! One thread at a time holds the helm. It turns the engine and calls the application itself, so a quick call costs no
+//! hand-off. A monitor, a native thread that never needs the GIL, notices a call that outlasts a tick and passes the helm
+//! to a parked thread of the pool; when there is none it turns the engine itself, so that bytes are read, deadlines fire
+//! and output leaves while Python is busy. Paths that were slow before are handed off before the call.
+//!
+//! The helm decides who waits in the poller, nothing else: the engine is safe to turn from several threads, so a helm
+//! that changes hands late costs time and never correctness.
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+use tricorn_scoreboard::Slot;
+
+use crate::clock;
+use crate::engine::Engine;
+use crate::exchange::Exchange;
+use crate::poller::Events;
+
+/// A call longer than this loses the helm; output that waits for company leaves within it.
+pub const TICK: Duration = Duration::from_millis(1);
+/// The monitor parks after this many ticks without a call.
+const QUIET_TICKS: u32 = 20;
+/// Longest wait of a thread at the helm: heartbeats and the driver's own checks come this often.
+const TURN_MS: u64 = 1_000;
+/// Longest wait of the stand-in.
+const STAND_IN_MS: u64 = 100;
+const STAND_IN: u32 = u16::MAX as u32;
+
+pub type OnTick = Box<dyn Fn(&Engine) + Send + Sync>;
+
+/// What a thread of the pool is to do.
+pub enum Next {
+    Call(Exchange, Call),
+    /// Look after signals, notices, the worker's own state; then come again.
+    Attend,
+    Stop,
+}
+
+/// Goes with an exchange from `Next` to [`Helm::end_call`].
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    started_ns: u64,
+    path: usize,
+}
+
+/// leader (16 bits) | number of the call (47) | in a call (1)
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Word(u64);
+
+impl Word {
+    fn new(leader: u32, number: u64, in_call: bool) -> Word {
+        Word(u64::from(leader) << 48 | (number & 0x7fff_ffff_ffff) << 1 | u64::from(in_call))
+    }
+
+    fn leader(self) -> u32 {
+        (self.0 >> 48) as u32
+    }
+
+    fn number(self) -> u64 {
+        self.0 >> 1 & 0x7fff_ffff_ffff
+    }
+
+    fn in_call(self) -> bool {
+        self.0 & 1 == 1
+    }
+}
+
+struct Seat {
+    thread: OnceLock<Thread>,
+    woken: AtomicBool,
+}
+
+pub struct Helm {
+    engine: Arc<Engine>,
+    /// Beaten at each sign of life of the only thread (sync); None where the driver beats itself (gthread).
+    slot: Option<&'static Slot>,
+    word: AtomicU64,
+    /// Ids of parked threads, the last one parked on top: its caches are warm.
+    parked: Mutex<Vec<u32>>,
+    seats: Vec<Seat>,
+    next_seat: AtomicU32,
+    predictor: Predictor,
+    monitor: OnceLock<Thread>,
+    monitor_parked: AtomicBool,
+    stopped: AtomicBool,
+    /// Called without the GIL at each turn and tick: what must not wait for the application (the access log, a stop).
+    on_tick: OnTick,
+}
+
+impl Helm {
+    /// `threads`: threads that will take a seat. Starts the monitor.
+    pub fn start(
+        engine: Arc<Engine>,
+        threads: usize,
+        slot: Option<&'static Slot>,
+        on_tick: OnTick,
+    ) -> std::io::Result<Arc<Helm>> {
+        let seats = (0..threads)
+            .map(|_| Seat {
+                thread: OnceLock::new(),
+                woken: AtomicBool::new(false),
+            })
+            .collect();
+        let helm = Arc::new(Helm {
+            engine,
+            slot,
+            word: AtomicU64::new(Word::new(0, 0, false).0),
+            parked: Mutex::new(Vec::with_capacity(threads)),
+            seats,
+            next_seat: AtomicU32::new(0),
+            predictor: Predictor::new(),
+            monitor: OnceLock::new(),
+            monitor_parked: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
+            on_tick,
+        });
+        let monitor = helm.clone();
+        let handle = thread::Builder::new()
+            .name("tricorn-monitor".into())
+            .spawn(move || monitor.watch())?;
+        let _ = helm.monitor.set(handle.thread().clone());
+        Ok(helm)
+    }
+
+    /// Takes a seat for the calling thread. Shape: an id from 1.
+    pub fn take_seat(&self) -> u32 {
+        let index = self.next_seat.fetch_add(1, Ordering::Relaxed);
+        let _ = self.seats[index as usize].thread.set(thread::current());
+        index + 1
+    }
+
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// Every thread comes back from `next` with `Stop`, and the monitor ends.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
+        for seat in &self.seats {
+            seat.woken.store(true, Ordering::SeqCst);
+            if let Some(thread) = seat.thread.get() {
+                thread.unpark();
+            }
+        }
+        if let Some(monitor) = self.monitor.get() {
+            monitor.unpark();
+        }
+        self.engine.wake();
+    }
+
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::SeqCst)
+    }
+
+    fn word(&self) -> Word {
+        Word(self.word.load(Ordering::SeqCst))
+    }
+
+    fn exchange_word(&self, from: Word, to: Word) -> bool {
+        self.word
+            .compare_exchange(from.0, to.0, Ordering::SeqCst, Ordering::SeqCst)
+            .is_ok()
+    }
+
+    /// A request that is ready now, without waiting: the caller may keep the GIL.
+    pub fn try_next(&self, me: u32) -> Option<Next> {
+        let exchange = self.engine.next_ready()?;
+        let call = self.begin_call(me, &exchange);
+        Some(Next::Call(exchange, call))
+    }
+
+    /// Waits for something to do. To be called without the GIL.
+    pub fn next(&self, me: u32, events: &mut Events) -> Next {
+        loop {
+            if self.is_stopped() {
+                return Next::Stop;
+            }
+            if let Some(next) = self.try_next(me) {
+                return next;
+            }
+            if self.engine.is_drained() {
+                self.stop();
+                continue;
+            }
+            let word = self.word();
+            if word.leader() == me {
+                if let Some(next) = self.turn(events) {
+                    return next;
+                }
+            } else if word.leader() == 0 || word.leader() == STAND_IN {
+                if self.exchange_word(word, Word::new(me, word.number() + 1, false))
+                    && word.leader() == STAND_IN
+                {
+                    self.engine.set_slots_free(true);
+                    self.engine.wake();
+                }
+            } else {
+                self.park(me);
+            }
+        }
+    }
+
+    fn turn(&self, events: &mut Events) -> Option<Next> {
+        (self.on_tick)(&self.engine);
+        let turn = self.engine.turn(events, TURN_MS);
+        self.beat();
+        if turn.ready > 0 && !turn.driver && !turn.notices {
+            return None;
+        }
+        Some(Next::Attend)
+    }
+
+    fn beat(&self) {
+        if let Some(slot) = self.slot {
+            slot.beat(clock::now_ms());
+        }
+    }
+
+    /// Parks until somebody passes the helm, or until it lies free.
+    fn park(&self, me: u32) {
+        let seat = &self.seats[me as usize - 1];
+        seat.woken.store(false, Ordering::SeqCst);
+        self.parked().push(me);
+        // Between the look at the helm and the parking it may have come free: look again now that we can be found.
+        let leader = self.word().leader();
+        if leader == 0 || leader == STAND_IN || leader == me || self.is_stopped() {
+            self.parked().retain(|&id| id != me);
+            return;
+        }
+        while !seat.woken.load(Ordering::SeqCst) {
+            thread::park();
+        }
+        self.parked().retain(|&id| id != me);
+    }
+
+    fn parked(&self) -> std::sync::MutexGuard<'_, Vec<u32>> {
+        self.parked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unpark(&self, id: u32) {
+        let seat = &self.seats[id as usize - 1];
+        seat.woken.store(true, Ordering::SeqCst);
+        if let Some(thread) = seat.thread.get() {
+            thread.unpark();
+        }
+    }
+
+    /// Passes the helm from `word` to a parked thread. False when there is none, or the helm has moved meanwhile.
+    fn pass_to_parked(&self, word: Word) -> bool {
+        let Some(follower) = self.parked().pop() else {
+            return false;
+        };
+        if self.exchange_word(word, Word::new(follower, word.number() + 1, false)) {
+            self.unpark(follower);
+            return true;
+        }
+        self.parked().push(follower);
+        false
+    }
+
+    fn begin_call(&self, me: u32, exchange: &Exchange) -> Call {
+        let path = self.predictor.place(exchange.head().path());
+        let word = self.word();
+        if word.leader() == me {
+            let handed =
+                self.seats.len() > 1 && self.predictor.is_slow(path) && self.pass_to_parked(word);
+            if !handed {
+                self.word
+                    .swap(Word::new(me, word.number() + 1, true).0, Ordering::SeqCst);
+                // The swap is a full barrier: either we see the monitor parked, or it sees the call.
+                if self.monitor_parked.load(Ordering::SeqCst)
+                    && let Some(monitor) = self.monitor.get()
+                {
+                    monitor.unpark();
+                }
+            }
+        }
+        Call {
+            started_ns: clock::now_ns(),
+            path,
+        }
+    }
+
+    /// The application has answered. Returns the current time.
+    pub fn end_call(&self, me: u32, call: Call) -> u64 {
+        let word = self.word();
+        if word.leader() == me && word.in_call() {
+            // Fails when the monitor takes the helm this very moment; then it is no longer ours to put back.
+            self.exchange_word(word, Word::new(me, word.number(), false));
+        }
+        let now_ns = clock::now_ns();
+        self.predictor.note(
+            call.path,
+            now_ns.saturating_sub(call.started_ns) > TICK.as_nanos() as u64,
+        );
+        if let Some(slot) = self.slot {
+            slot.beat(now_ns / 1_000_000);
+        }
+        now_ns
+    }
+
+    // ---- the monitor
+
+    fn watch(&self) {
+        // Signals are for the main thread: it alone runs Python's handlers.
+        crate::sys::block_all_signals();
+        let mut events = Events::new();
+        let mut last = self.word();
+        let mut quiet = 0;
+        while !self.is_stopped() {
+            if quiet > QUIET_TICKS {
+                self.rest();
+                quiet = 0;
+            }
+            thread::park_timeout(TICK);
+            self.engine.flush_waiting();
+            (self.on_tick)(&self.engine);
+            let word = self.word();
+            if word.in_call() && word == last {
+                if !self.pass_to_parked(word)
+                    && self.exchange_word(word, Word::new(STAND_IN, word.number() + 1, false))
+                {
+                    self.stand_in(&mut events);
+                }
+                quiet = 0;
+            } else if word.number() == last.number() {
+                quiet += 1;
+            } else {
+                quiet = 0;
+            }
+            last = word;
+        }
+    }
+
+    /// Nothing runs: no ticks until the next call.
+    fn rest(&self) {
+        self.monitor_parked.store(true, Ordering::SeqCst);
+        if !self.word().in_call() && !self.is_stopped() {
+            thread::park();
+        }
+        self.monitor_parked.store(false, Ordering::SeqCst);
+    }
+
+    /// Every thread is in the application: the engine goes on without them.
+    fn stand_in(&self, events: &mut Events) {
+        self.engine.set_slots_free(false);
+        while self.word().leader() == STAND_IN && !self.is_stopped() {
+            self.engine.turn(events, STAND_IN_MS);
+            (self.on_tick)(&self.engine);
+        }
+        // What this turn found belongs to a leader that may already wait in the poller.
+        if self.engine.ready_len() > 0 {
+            self.engine.wake();
+        }
+    }
+}
+
+/// Remembers which paths were slow, in bounded memory: a cell of this table may be shared by several paths.
+struct Predictor {
+    cells: Box<[AtomicU8]>,
+    /// Of all recent calls: 0 (quick) to 255 (slow). Speaks for paths never seen.
+    score: AtomicU8,
+}
+
+const CELLS: usize = 1024;
+const UNSEEN: u8 = 0;
+const QUICK: u8 = 1;
+const SLOW: u8 = 3;
+const SLOWEST: u8 = 8;
+
+impl Predictor {
+    fn new() -> Self {
+        Predictor {
+            cells: (0..CELLS).map(|_| AtomicU8::new(UNSEEN)).collect(),
+            score: AtomicU8::new(0),
+        }
+    }
+
+    fn place(&self, path: &[u8]) -> usize {
+        let mut hash = 0xcbf2_9ce4_8422_2325u64;
+        for &byte in path {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        (hash ^ hash >> 32) as usize % CELLS
+    }
+
+    fn is_slow(&self, place: usize) -> bool {
+        match self.cells[place].load(Ordering::Relaxed) {
+            UNSEEN => self.score.load(Ordering::Relaxed) > 128,
+            cell => cell >= SLOW,
+        }
+    }
+
+    fn note(&self, place: usize, slow: bool) {
+        let cell = self.cells[place].load(Ordering::Relaxed);
+        let next = if slow {
+            SLOWEST
+        } else {
+            cell.saturating_sub(1).max(QUICK)
+        };
+        let score = self.score.load(Ordering::Relaxed);
+        let next_score = if slow {
+            score + (255 - score) / 8
+        } else {
+            score - score / 8
+        };
+        if next != cell {
+            self.cells[place].store(next, Ordering::Relaxed);
+        }
+        if next_score != score {
+            self.score.store(next_score, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! What the engine has to tell the log; put into words at the edge, where the GIL is.
+use std::io;
+
+use tricorn_proto::Reject;
+
+use crate::peer::Peer;
+
+#[derive(Debug)]
+pub enum Notice {
+    /// A request was refused before the application saw it.
+    Rejected { peer: Peer, reject: Reject },
+    /// A request body could not be spooled; the request was answered 500.
+    Spool(io::Error),
+    /// A listener failed; it rests for a moment.
+    Accept(io::Error),
+}

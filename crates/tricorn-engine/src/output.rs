@@ -1,0 +1,154 @@
+//! Bytes and file ranges on their way to one peer, in order.
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::io::Errno;
+
+/// The largest piece handed to one sendfile call, so that one peer on a fast link does not keep the others waiting.
+const FILE_PIECE: u64 = 512 * 1024;
+/// Segments handed to one writev call.
+const VECTORS: usize = 16;
+/// Blocks smaller than this are joined to the segment before them.
+const JOIN_BELOW: usize = 16 * 1024;
+
+enum Segment {
+    Bytes { data: Vec<u8>, sent: usize },
+    File { file: File, offset: u64, left: u64 },
+}
+
+/// What one attempt to flush came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flush {
+    /// Everything has left.
+    Empty,
+    /// The socket took what it could.
+    Blocked,
+    /// A fair share has left; there is more and the socket may take it.
+    More,
+}
+
+#[derive(Default)]
+pub struct Output {
+    segments: VecDeque<Segment>,
+    pending: u64,
+}
+
+impl Output {
+    pub fn is_empty(&self) -> bool {
+        self.segments.is_empty()
+    }
+
+    /// Bytes that still have to leave, file ranges included.
+    pub fn pending(&self) -> u64 {
+        self.pending
+    }
+
+    pub fn push(&mut self, block: &[u8]) {
+        if block.is_empty() {
+            return;
+        }
+        self.pending += block.len() as u64;
+        if let Some(Segment::Bytes { data, .. }) = self.segments.back_mut()
+            && data.len() + block.len() <= JOIN_BELOW.max(data.capacity())
+        {
+            data.extend_from_slice(block);
+            return;
+        }
+        let mut data = Vec::with_capacity(block.len().max(1024));
+        data.extend_from_slice(block);
+        self.segments.push_back(Segment::Bytes { data, sent: 0 });
+    }
+
+    pub fn push_file(&mut self, file: File, offset: u64, length: u64) {
+        if length > 0 {
+            self.pending += length;
+            self.segments.push_back(Segment::File {
+                file,
+                offset,
+                left: length,
+            });
+        }
+    }
+
+    pub fn clear(&mut self) {
+        self.segments.clear();
+        self.pending = 0;
+    }
+
+    /// Sends what the socket takes. Returns the outcome and the number of bytes that left.
+    /// Errors: those of the socket; a file shorter than announced is `UnexpectedEof`.
+    pub fn flush(&mut self, socket: BorrowedFd<'_>) -> io::Result<(Flush, u64)> {
+        let mut total = 0;
+        loop {
+            let step = match self.segments.front_mut() {
+                None => return Ok((Flush::Empty, total)),
+                Some(Segment::File { file, offset, left }) => {
+                    let piece = (*left).min(FILE_PIECE);
+                    let step =
+                        rustix::fs::sendfile(socket, file.as_fd(), Some(offset), piece as usize);
+                    if step == Ok(0) {
+                        return Err(io::ErrorKind::UnexpectedEof.into());
+                    }
+                    step
+                }
+                Some(Segment::Bytes { .. }) => self.write_bytes(socket),
+            };
+            match step {
+                Ok(count) => {
+                    self.advance(count as u64);
+                    total += count as u64;
+                    if total >= 2 * FILE_PIECE && !self.segments.is_empty() {
+                        return Ok((Flush::More, total));
+                    }
+                }
+                Err(Errno::AGAIN) => return Ok((Flush::Blocked, total)),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn write_bytes(&self, socket: BorrowedFd<'_>) -> Result<usize, Errno> {
+        let mut vectors = std::array::from_fn::<_, VECTORS, _>(|_| IoSlice::new(&[]));
+        let mut count = 0;
+        for segment in &self.segments {
+            let Segment::Bytes { data, sent } = segment else {
+                break;
+            };
+            if count == VECTORS {
+                break;
+            }
+            vectors[count] = IoSlice::new(&data[*sent..]);
+            count += 1;
+        }
+        rustix::io::writev(socket, &vectors[..count])
+    }
+
+    fn advance(&mut self, mut count: u64) {
+        self.pending -= count;
+        while count > 0 {
+            match self.segments.front_mut() {
+                Some(Segment::Bytes { data, sent }) => {
+                    let rest = (data.len() - *sent) as u64;
+                    if count < rest {
+                        *sent += count as usize;
+                        return;
+                    }
+                    count -= rest;
+                }
+                // sendfile has moved the offset itself.
+                Some(Segment::File { left, .. }) => {
+                    if count < *left {
+                        *left -= count;
+                        return;
+                    }
+                    count -= *left;
+                }
+                None => return,
+            }
+            self.segments.pop_front();
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The one pollable descriptor: a thin skin over epoll, small enough to be written for kqueue.
+//!
+//! Connections are edge-triggered, listeners level-triggered and exclusive (one idle worker wakes a connection).
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::event::{EventfdFlags, Timespec, eventfd};
+
+/// What a descriptor was registered as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Token {
+    Wake,
+    /// A descriptor of the driver's (its signal pipe); the engine only reports it.
+    Driver,
+    Listener(u32),
+    Connection(u64),
+}
+
+const KIND_SHIFT: u32 = 62;
+
+impl Token {
+    fn pack(self) -> u64 {
+        match self {
+            Token::Connection(key) => key,
+            Token::Listener(index) => 1 << KIND_SHIFT | u64::from(index),
+            Token::Wake => 2 << KIND_SHIFT,
+            Token::Driver => 3 << KIND_SHIFT,
+        }
+    }
+
+    fn unpack(value: u64) -> Token {
+        match value >> KIND_SHIFT {
+            0 => Token::Connection(value),
+            1 => Token::Listener(value as u32),
+            2 => Token::Wake,
+            _ => Token::Driver,
+        }
+    }
+}
+
+/// Readiness of one descriptor.
+#[derive(Clone, Copy, Debug)]
+pub struct Readiness {
+    pub token: Token,
+    pub readable: bool,
+    pub writable: bool,
+    /// The peer reset the connection or both directions are shut.
+    pub broken: bool,
+}
+
+pub struct Poller {
+    epoll: OwnedFd,
+    wake: OwnedFd,
+}
+
+/// Room for the answers of one wait; one per thread that turns the engine.
+pub struct Events(Vec<Event>);
+
+impl Events {
+    pub fn new() -> Self {
+        Events(Vec::with_capacity(256))
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = Readiness> + '_ {
+        self.0.iter().map(|event| {
+            let (flags, data) = (event.flags, event.data);
+            Readiness {
+                token: Token::unpack(data.u64()),
+                readable: flags.intersects(
+                    EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR,
+                ),
+                writable: flags.contains(EventFlags::OUT),
+                broken: flags.intersects(EventFlags::HUP | EventFlags::ERR),
+            }
+        })
+    }
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Poller {
+    pub fn new() -> io::Result<Poller> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        epoll::add(
+            &epoll,
+            &wake,
+            EventData::new_u64(Token::Wake.pack()),
+            EventFlags::IN,
+        )?;
+        Ok(Poller { epoll, wake })
+    }
+
+    /// The descriptor that is readable while the engine has something to do.
+    pub fn as_raw_fd(&self) -> RawFd {
+        self.epoll.as_raw_fd()
+    }
+
+    pub fn add_connection(&self, fd: impl AsFd, key: u64) -> io::Result<()> {
+        let flags = EventFlags::IN | EventFlags::RDHUP | EventFlags::ET;
+        Ok(epoll::add(
+            &self.epoll,
+            fd,
+            EventData::new_u64(Token::Connection(key).pack()),
+            flags,
+        )?)
+    }
+
+    /// Output waits for the peer: from now on the connection also reports that it is writable.
+    pub fn watch_writable(&self, fd: impl AsFd, key: u64) -> io::Result<()> {
+        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+        Ok(epoll::modify(
+            &self.epoll,
+            fd,
+            EventData::new_u64(Token::Connection(key).pack()),
+            flags,
+        )?)
+    }
+
+    pub fn add_listener(&self, fd: BorrowedFd<'_>, index: u32) -> io::Result<()> {
+        let flags = EventFlags::IN | EventFlags::EXCLUSIVE;
+        Ok(epoll::add(
+            &self.epoll,
+            fd,
+            EventData::new_u64(Token::Listener(index).pack()),
+            flags,
+        )?)
+    }
+
+    pub fn add_driver(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        Ok(epoll::add(
+            &self.epoll,
+            fd,
+            EventData::new_u64(Token::Driver.pack()),
+            EventFlags::IN,
+        )?)
+    }
+
+    pub fn remove(&self, fd: impl AsFd) {
+        // A descriptor that is gone from the set already is what was wanted.
+        let _ = epoll::delete(&self.epoll, fd);
+    }
+
+    /// Waits at most `timeout_ms`; an interrupting signal ends the wait with no events.
+    pub fn wait(&self, events: &mut Events, timeout_ms: u64) -> io::Result<()> {
+        events.0.clear();
+        let timeout = Timespec {
+            tv_sec: (timeout_ms / 1000) as i64,
+            tv_nsec: (timeout_ms % 1000 * 1_000_000) as i64,
+        };
+        match epoll::wait(
+            &self.epoll,
+            rustix::buffer::spare_capacity(&mut events.0),
+            Some(&timeout),
+        ) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Ends a wait of another thread.
+    pub fn wake(&self) {
+        // Only a full counter fails, and then the wake-up is already pending.
+        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+    }
+
+    pub fn clear_wake(&self) {
+        let mut count = [0u8; 8];
+        let _ = rustix::io::read(&self.wake, &mut count);
+    }
+}

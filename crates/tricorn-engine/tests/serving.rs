@@ -1,0 +1,445 @@
+//! What a peer sees of the engine: order, framing, deadlines, limits, draining. Real sockets, real threads.
+mod harness;
+
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use harness::{Server, answer, read_all};
+use tricorn_engine::{BodyError, EngineConfig, Exchange};
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+
+fn hello(exchange: Exchange) {
+    answer(exchange, b"hello");
+}
+
+fn path_of(exchange: &Exchange) -> String {
+    String::from_utf8_lossy(exchange.head().path()).into_owned()
+}
+
+#[test]
+fn a_connection_is_kept_for_further_requests() {
+    let server = Server::start(EngineConfig::default(), 1, hello);
+    let mut client = server.connect();
+    for _ in 0..3 {
+        client.send(GET);
+        let response = client.response();
+        assert_eq!(
+            (response.status, response.body.as_slice()),
+            (200, b"hello".as_slice())
+        );
+        assert!(
+            response.head.contains("Connection: keep-alive"),
+            "{}",
+            response.head
+        );
+    }
+}
+
+#[test]
+fn pipelined_answers_leave_in_the_order_of_the_requests() {
+    let server = Server::start(EngineConfig::default(), 4, |exchange| {
+        let path = path_of(&exchange);
+        let wait = path.len() as u64 * 7 % 5;
+        std::thread::sleep(Duration::from_millis(wait));
+        answer(exchange, path.as_bytes());
+    });
+    let mut client = server.connect();
+    let requests: String = (0..50)
+        .map(|n| format!("GET /{n} HTTP/1.1\r\nHost: x\r\n\r\n"))
+        .collect();
+    client.send(requests);
+    for n in 0..50 {
+        assert_eq!(client.response().body, format!("/{n}").into_bytes());
+    }
+}
+
+#[test]
+fn a_dripped_request_is_answered_and_holds_nobody_up() {
+    let server = Server::start(EngineConfig::default(), 1, hello);
+    let mut slow = server.connect();
+    for byte in GET.bytes().take(GET.len() - 1) {
+        slow.send([byte]);
+        let mut quick = server.connect();
+        quick.send(GET);
+        assert_eq!(quick.response().status, 200);
+    }
+    slow.send("\n");
+    assert_eq!(slow.response().status, 200);
+}
+
+#[test]
+fn a_body_in_memory_and_one_in_a_file_arrive_whole_and_can_be_read_again() {
+    let config = EngineConfig {
+        request_buffer_memory: 10_000,
+        ..EngineConfig::default()
+    };
+    let server = Server::start(config, 1, |mut exchange| {
+        let first = read_all(&mut exchange).expect("a body");
+        exchange.seek_body(0).expect("seekable");
+        let second = read_all(&mut exchange).expect("the body again");
+        assert_eq!(first, second);
+        answer(exchange, &first);
+    });
+    let mut client = server.connect();
+    for size in [0usize, 1, 9_999, 10_000, 10_001, 300_000] {
+        let body: Vec<u8> = (0..size).map(|n| (n % 251) as u8).collect();
+        client.send(format!(
+            "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n"
+        ));
+        client.send(&body);
+        assert_eq!(client.response().body, body, "Content-Length {size}");
+        client.send("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
+        for piece in body.chunks(7_001) {
+            client.send(format!("{:x}\r\n", piece.len()));
+            client.send(piece);
+            client.send("\r\n");
+        }
+        client.send("0\r\n\r\n");
+        assert_eq!(client.response().body, body, "chunked {size}");
+    }
+}
+
+#[test]
+fn a_body_larger_than_memory_behind_another_request_is_not_mixed_with_it() {
+    let server = Server::start(EngineConfig::default(), 1, |mut exchange| {
+        let body = read_all(&mut exchange).expect("a body");
+        answer(exchange, &body);
+    });
+    let mut client = server.connect();
+    let big = vec![b'b'; 100_000];
+    let mut bytes = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n".to_vec();
+    bytes.extend_from_slice(&big);
+    bytes.extend_from_slice(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nend");
+    client.send(bytes);
+    assert_eq!(client.response().body, big);
+    assert_eq!(client.response().body, b"end");
+}
+
+#[test]
+fn expect_100_is_answered_by_the_engine() {
+    let server = Server::start(EngineConfig::default(), 1, |mut exchange| {
+        let body = read_all(&mut exchange).expect("a body");
+        answer(exchange, &body);
+    });
+    let mut client = server.connect();
+    client.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n");
+    assert_eq!(client.response().status, 100);
+    client.send("body");
+    assert_eq!(client.response().body, b"body");
+}
+
+#[test]
+fn a_body_over_the_limit_is_413_whether_announced_or_not() {
+    let config = EngineConfig {
+        limit_request_body: 1000,
+        ..EngineConfig::default()
+    };
+    let server = Server::start(config, 1, hello);
+    let mut client = server.connect();
+    client.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1001\r\n\r\n");
+    assert_eq!(client.response().status, 413);
+    let mut client = server.connect();
+    client.send("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
+    client.send(format!("3e9\r\n{}\r\n", "x".repeat(1001)));
+    assert_eq!(client.response().status, 413);
+    assert!(client.rest().is_empty());
+}
+
+#[test]
+fn slow_heads_and_bodies_are_408_and_idle_connections_close() {
+    let config = EngineConfig {
+        client_header_timeout_ms: 400,
+        client_body_timeout_ms: 400,
+        keepalive_ms: 400,
+        ..EngineConfig::default()
+    };
+    let server = Server::start(config, 1, hello);
+    let mut silent = server.connect();
+    let mut head = server.connect();
+    head.send("GET / HT");
+    let mut body = server.connect();
+    body.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc");
+    let mut kept = server.connect();
+    kept.send(GET);
+    assert_eq!(kept.response().status, 200);
+    assert_eq!(head.response().status, 408);
+    assert_eq!(body.response().status, 408);
+    assert!(silent.rest().is_empty());
+    assert!(kept.rest().is_empty());
+}
+
+#[test]
+fn a_peer_that_takes_nothing_is_dropped_and_the_application_told() {
+    let (told, outcome) = mpsc::channel();
+    let config = EngineConfig {
+        send_timeout_ms: 400,
+        ..EngineConfig::default()
+    };
+    let server = Server::start(config, 1, move |mut exchange| {
+        exchange.begin_head(b"200 OK").expect("a good status");
+        exchange.end_head(None);
+        let block = vec![0u8; 256 * 1024];
+        let mut blocks = 0;
+        let gone = loop {
+            match exchange.write(&block) {
+                Ok(true) => blocks += 1,
+                Ok(false) if exchange.wait_writable().is_err() => break true,
+                Ok(false) => blocks += 1,
+                Err(_) => break true,
+            }
+            if blocks > 400 {
+                break false;
+            }
+        };
+        exchange.finish();
+        let _ = told.send(gone);
+    });
+    let mut client = server.connect();
+    client.send(GET);
+    assert!(
+        outcome
+            .recv_timeout(Duration::from_secs(20))
+            .expect("an end"),
+        "100 MB vanished into a stalled peer"
+    );
+}
+
+#[test]
+fn a_finished_large_answer_does_not_hold_the_thread() {
+    let server = Server::start(EngineConfig::default(), 1, |exchange| {
+        let body = if path_of(&exchange) == "/big" {
+            vec![b'x'; 8 << 20]
+        } else {
+            b"small".to_vec()
+        };
+        answer(exchange, &body);
+    });
+    let mut stalled = server.connect();
+    stalled.send("GET /big HTTP/1.1\r\nHost: x\r\n\r\n");
+    // The stalled peer reads its head, so the answer is on its way; the rest stays in the server.
+    assert!(!stalled.piece().is_empty());
+    let mut quick = server.connect();
+    quick.send(GET);
+    assert_eq!(quick.response().body, b"small");
+}
+
+#[test]
+fn blocks_leave_while_the_application_lingers() {
+    let server = Server::start(EngineConfig::default(), 1, |mut exchange| {
+        exchange.begin_head(b"200 OK").expect("a good status");
+        exchange.end_head(None);
+        let _ = exchange.write(b"first");
+        std::thread::sleep(Duration::from_millis(600));
+        let _ = exchange.write(b"second");
+        exchange.finish();
+    });
+    let mut client = server.connect();
+    client.send(GET);
+    let begun = Instant::now();
+    let mut seen = client.piece();
+    while !seen.windows(5).any(|window| window == b"first") {
+        seen.extend(client.piece());
+    }
+    assert!(
+        begun.elapsed() < Duration::from_millis(500),
+        "the first block waited for the second"
+    );
+}
+
+#[test]
+fn the_engine_lives_on_while_the_only_thread_is_in_a_call() {
+    let server = Server::start(EngineConfig::default(), 1, |exchange| {
+        let body = path_of(&exchange);
+        if body == "/slow" {
+            std::thread::sleep(Duration::from_millis(700));
+        }
+        answer(exchange, body.as_bytes());
+    });
+    let mut upload = server.connect();
+    upload
+        .send("POST /up HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n");
+    assert_eq!(upload.response().status, 100);
+    let mut other = server.connect();
+    other.send(GET);
+    assert_eq!(other.response().status, 200);
+    let mut slow = server.connect();
+    slow.send("GET /slow HTTP/1.1\r\nHost: x\r\n\r\n");
+    let begun = Instant::now();
+    other.send("BROKEN\r\n\r\n");
+    assert_eq!(other.response().status, 400);
+    assert!(
+        begun.elapsed() < Duration::from_millis(600),
+        "the stand-in did not turn the engine"
+    );
+    assert_eq!(slow.response().body, b"/slow");
+    upload.send("body");
+    assert_eq!(upload.response().body, b"/up");
+}
+
+#[test]
+fn quick_calls_are_served_while_other_threads_are_in_slow_ones() {
+    let server = Server::start(EngineConfig::default(), 3, |exchange| {
+        let path = path_of(&exchange);
+        if path.starts_with("/slow") {
+            std::thread::sleep(Duration::from_millis(800));
+        }
+        answer(exchange, path.as_bytes());
+    });
+    for round in 0..2 {
+        let mut slow = [server.connect(), server.connect()];
+        for client in &mut slow {
+            client.send(format!("GET /slow{round} HTTP/1.1\r\nHost: x\r\n\r\n"));
+        }
+        let begun = Instant::now();
+        let mut quick = server.connect();
+        for _ in 0..20 {
+            quick.send(GET);
+            assert_eq!(quick.response().body, b"/");
+        }
+        assert!(
+            begun.elapsed() < Duration::from_millis(700),
+            "round {round}: quick calls waited for slow ones"
+        );
+        for client in &mut slow {
+            assert_eq!(client.response().status, 200);
+        }
+    }
+}
+
+#[test]
+fn a_streamed_body_reaches_the_application_before_it_is_complete() {
+    let (seen, first) = mpsc::channel();
+    let config = EngineConfig {
+        request_buffering: false,
+        ..EngineConfig::default()
+    };
+    let server = Server::start(config, 1, move |mut exchange| {
+        let mut body = Vec::new();
+        exchange.read_body(&mut body, 3).expect("the first bytes");
+        let _ = seen.send(body.clone());
+        body.extend(read_all(&mut exchange).expect("the rest"));
+        answer(exchange, &body);
+    });
+    let mut client = server.connect();
+    client.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n\r\nabc");
+    assert_eq!(
+        first
+            .recv_timeout(Duration::from_secs(20))
+            .expect("a first read"),
+        b"abc"
+    );
+    client.send("def");
+    assert_eq!(client.response().body, b"abcdef");
+    client.send(GET);
+    assert_eq!(client.response().status, 200);
+}
+
+#[test]
+fn an_unread_streamed_body_is_never_taken_for_a_request() {
+    let config = EngineConfig {
+        request_buffering: false,
+        ..EngineConfig::default()
+    };
+    let server = Server::start(config, 1, hello);
+    let mut client = server.connect();
+    client.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n0123456789GET /smuggled HTTP/1.1\r\n\r\n");
+    assert_eq!(client.response().status, 200);
+    assert!(client.rest().is_empty(), "something was answered twice");
+}
+
+#[test]
+fn a_peer_that_leaves_in_the_middle_of_a_streamed_body_is_reported() {
+    let (told, outcome) = mpsc::channel();
+    let config = EngineConfig {
+        request_buffering: false,
+        ..EngineConfig::default()
+    };
+    let server = Server::start(config, 1, move |mut exchange| {
+        let _ = told.send(matches!(
+            read_all(&mut exchange),
+            Err(BodyError::Disconnected)
+        ));
+    });
+    let mut client = server.connect();
+    client.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc");
+    drop(client);
+    assert!(
+        outcome
+            .recv_timeout(Duration::from_secs(20))
+            .expect("an outcome")
+    );
+}
+
+#[test]
+fn draining_answers_what_was_begun_and_what_is_queued() {
+    let (entered, inside) = mpsc::channel();
+    let server = Server::start(EngineConfig::default(), 1, move |exchange| {
+        if path_of(&exchange) == "/slow" {
+            let _ = entered.send(());
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        hello(exchange);
+    });
+    let mut busy = server.connect();
+    busy.send("GET /slow HTTP/1.1\r\nHost: x\r\n\r\n");
+    inside
+        .recv_timeout(Duration::from_secs(20))
+        .expect("a call");
+    let mut queued: Vec<_> = (0..20).map(|_| server.connect()).collect();
+    for client in &mut queued {
+        client.send(GET);
+    }
+    let mut kept = server.connect();
+    let drained = std::thread::spawn(move || server.drain());
+    assert_eq!(busy.response().status, 200);
+    for client in &mut queued {
+        let response = client.response();
+        assert_eq!(response.status, 200);
+    }
+    kept.send(GET);
+    let response = kept.response();
+    assert!(
+        response.head.contains("Connection: close"),
+        "{}",
+        response.head
+    );
+    drained.join().expect("an end");
+}
+
+#[test]
+fn a_dropped_exchange_cuts_the_connection_and_nothing_else() {
+    let server = Server::start(EngineConfig::default(), 1, |exchange| {
+        if path_of(&exchange) == "/drop" {
+            drop(exchange);
+        } else {
+            hello(exchange);
+        }
+    });
+    let mut client = server.connect();
+    client.send("GET /drop HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert!(client.rest().is_empty());
+    let mut other = server.connect();
+    other.send(GET);
+    assert_eq!(other.response().status, 200);
+}
+
+#[test]
+fn thousands_of_connections_that_come_and_go_leave_nothing_behind() {
+    let server = Server::start(EngineConfig::default(), 1, hello);
+    for _ in 0..2000 {
+        drop(server.connect());
+    }
+    let mut client = server.connect();
+    client.send(GET);
+    assert_eq!(client.response().status, 200);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while server.engine.connections() > 1 {
+        assert!(
+            Instant::now() < deadline,
+            "{} connections left",
+            server.engine.connections()
+        );
+        std::thread::yield_now();
+    }
+}
