@@ -38,9 +38,14 @@ _FALSE_WORDS = {"0", "no", "off", "n"}
 _warned = set()
 
 
-def auto_int(_, value):
-    """A number with its prefix (`0o22`), as a command line argument."""
-    return int(value, 0)
+def auto_int(_, text):
+    """A number as a command line argument: with a prefix (`0o22`), or octal after a leading zero (`022`)."""
+    if text[:1] == "0" and text[1:].isdecimal():
+        return int(text, 8)
+    return int(text, 0)
+
+
+_ARGUMENT_TYPES = {"decimal": int, "any base": auto_int, None: None}
 
 
 class SettingMeta(type):
@@ -212,7 +217,7 @@ def _declare(row, defaults):
         "section": row["section"],
         "cli": row["flags"] or None,
         "validator": _validator(row),
-        "type": int if row["number"] else None,
+        "type": _ARGUMENT_TYPES[row["number"]],
         "meta": row["metavar"],
         "action": action,
         "const": const,
@@ -466,4 +471,6 @@ def _read_text(setting, text):
             return json.loads(text)
         except ValueError:
             return text
+    if getattr(setting.type, "__func__", None) is auto_int:
+        return setting.type(text)
     return text

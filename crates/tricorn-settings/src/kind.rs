@@ -427,3 +427,7 @@ fn check_statsd_address(value: Value) -> Result<Value, Invalid> {
     };
     Ok(Value::Address(host.to_lowercase(), port))
 }
+
+#[cfg(test)]
+#[path = "kind_test.rs"]
+mod tests;

@@ -44,8 +44,9 @@ fn row<'py>(py: Python<'py>, section: &str, setting: &Setting) -> PyResult<Bound
     row.set_item("action", action)?;
     row.set_item("const", constant)?;
     let number = match setting.kind {
-        Kind::Count | Kind::Range { .. } if !setting.any_base => true,
-        _ => false,
+        Kind::Count | Kind::Range { .. } if setting.any_base => Some("any base"),
+        Kind::Count | Kind::Range { .. } => Some("decimal"),
+        _ => None,
     };
     row.set_item("number", number)?;
     row.set_item("kind", setting.kind.name())?;

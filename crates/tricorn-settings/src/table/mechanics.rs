@@ -26,7 +26,7 @@ pub(super) const SERVER_MECHANICS: &[Setting] = &[
     Setting::new("preload_app", Bool, truth(false)).flags(&["--preload"])
         .help("Import the application in the master before forking workers."),
     Setting::new("sendfile", Bool, UNSET).flags(&["--no-sendfile"]).action(StoreFalse)
-        .help("Turns off os.sendfile() for file responses."),
+        .help("Whether files are sent with sendfile(); unset, the variable SENDFILE decides, and without it they are."),
     Setting::new("reuse_port", Bool, truth(false)).flags(&["--reuse-port"])
         .help("Each worker binds its own listener using SO_REUSEPORT."),
     Setting::new("chdir", Directory, computed("the current directory")).flags(&["--chdir"])
@@ -44,15 +44,15 @@ pub(super) const SERVER_MECHANICS: &[Setting] = &[
     Setting::new("group", Group, computed("the group Tricorn runs as")).flags(&["-g", "--group"]).metavar("GROUP")
         .help("Group that worker processes switch to."),
     Setting::new("umask", Count, int(0)).flags(&["-m", "--umask"]).metavar("INT").any_base()
-        .help("File creation mask for heartbeat files and unix listener sockets."),
+        .help("File creation mask for unix listener sockets."),
     Setting::new("initgroups", Bool, truth(false)).flags(&["--initgroups"])
         .help("Give workers all supplementary groups of the configured user."),
     Setting::new("tmp_upload_dir", Text, UNSET).metavar("DIR").no_effect("requests never pass through it")
-        .help("Unused leftover: directory for temporary request data."),
+        .help("Leftover of Gunicorn: directory for temporary request data."),
     Setting::new("secure_scheme_headers", Map, map(&[("X-FORWARDED-PROTOCOL", "ssl"), ("X-FORWARDED-PROTO", "https"), ("X-FORWARDED-SSL", "on")]))
         .help("Header/value pairs that mean https when sent by a trusted proxy."),
     Setting::new("forwarded_allow_ips", Networks, text("127.0.0.1,::1")).flags(&["--forwarded-allow-ips"]).metavar("STRING")
-        .help("Proxy addresses trusted for scheme headers, forwarder headers and h2c."),
+        .help("Proxy addresses trusted for scheme headers and forwarder headers."),
     Setting::new("pythonpath", Text, UNSET).flags(&["--pythonpath"]).metavar("STRING")
         .help("Comma-separated directories prepended to sys.path."),
     Setting::new("paste", Text, UNSET).flags(&["--paste", "--paster"]).metavar("STRING")

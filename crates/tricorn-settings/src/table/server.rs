@@ -5,7 +5,7 @@ use crate::kind::Kind::*;
 #[rustfmt::skip]
 pub(super) const CONFIG_FILE: &[Setting] = &[
     Setting::new("config", Text, text("./gunicorn.conf.py")).flags(&["-c", "--config"]).metavar("CONFIG")
-        .help("Where to read the Python configuration: file path, file: path or python: module."),
+        .help("Where to read the Python configuration: a path, file: and a path, or python: and a module."),
     Setting::new("wsgi_app", Text, UNSET).metavar("STRING")
         .help("Application target used when none is given on the command line."),
 ];

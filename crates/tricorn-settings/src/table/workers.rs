@@ -35,7 +35,7 @@ pub(super) const WORKER_PROCESSES: &[Setting] = &[
     Setting::new("graceful_timeout", Count, int(30)).flags(&["--graceful-timeout"]).metavar("INT")
         .help("Seconds workers get to finish after a stop or reload before SIGKILL."),
     Setting::new("keepalive", Count, int(2)).flags(&["--keep-alive"]).metavar("INT")
-        .help("Seconds an idle persistent connection stays open."),
+        .help("Seconds an idle persistent connection stays open, with every worker class."),
     Setting::new("asgi_loop", Choice(&ASGI_LOOP), text("auto")).flags(&["--asgi-loop"]).metavar("STRING").not_yet()
         .help("Event loop implementation of the asgi worker."),
     Setting::new("asgi_lifespan", Choice(&ASGI_LIFESPAN), text("auto")).flags(&["--asgi-lifespan"]).metavar("STRING").not_yet()
@@ -45,5 +45,5 @@ pub(super) const WORKER_PROCESSES: &[Setting] = &[
     Setting::new("websocket_max_message_size", Count, int(16777216)).flags(&["--websocket-max-message-size"]).metavar("INT").not_yet()
         .help("Largest incoming WebSocket message in bytes; zero is unlimited."),
     Setting::new("http_parser", Choice(&HTTP_PARSER), text("auto")).flags(&["--http-parser"]).metavar("STRING").no_effect("there is one parser, and it is the fast one")
-        .help("Choose between the C extension parser and pure Python."),
+        .help("Gunicorn chooses here between its C parser and its Python parser."),
 ];

@@ -1,0 +1,4 @@
+//! Prints docs/settings.md.
+fn main() {
+    print!("{}", tricorn_settings::render::settings_markdown());
+}
