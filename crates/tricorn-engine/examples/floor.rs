@@ -7,7 +7,9 @@ use tricorn_engine::helm::Next;
 use tricorn_engine::{Engine, EngineConfig, Events, Helm, ListenerInfo};
 
 fn main() -> std::io::Result<()> {
-    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:0".into());
+    let address = std::env::args()
+        .nth(1)
+        .unwrap_or_else(|| "127.0.0.1:0".into());
     let listener = TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
@@ -21,7 +23,8 @@ fn main() -> std::io::Result<()> {
         match helm.next(me, &mut events) {
             Next::Call(mut exchange, call) => {
                 let field = exchange.begin_head(b"200 OK");
-                let field = field.and_then(|()| exchange.head_field(b"Content-Type", b"text/plain"));
+                let field =
+                    field.and_then(|()| exchange.head_field(b"Content-Type", b"text/plain"));
                 field.expect("a valid head");
                 exchange.end_head(Some(13));
                 // A peer that has left needs no answer.

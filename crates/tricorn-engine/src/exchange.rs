@@ -408,6 +408,11 @@ impl Exchange {
         self.keep_alive = false;
     }
 
+    /// Bytes of response body accepted so far (before chunk encoding).
+    pub fn body_bytes(&self) -> u64 {
+        self.body_bytes
+    }
+
     pub fn can_send_file(&self) -> bool {
         self.engine.config.sendfile
     }

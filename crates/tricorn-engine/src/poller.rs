@@ -57,6 +57,10 @@ pub struct Poller {
 /// Room for the answers of one wait; one per thread that turns the engine.
 pub struct Events(Vec<Event>);
 
+// SAFETY: events are plain numbers here; the pointer that the kernel's union could hold is never used.
+#[allow(unsafe_code)]
+unsafe impl Send for Events {}
+
 impl Events {
     pub fn new() -> Self {
         Events(Vec::with_capacity(256))

@@ -1,6 +1,30 @@
 //! Gateways: the only place that makes per-request Python objects.
+//!
+//! `wsgi` calls a WSGI application for one exchange (PEP 3333). Knows no socket and no loop: which thread calls it,
+//! and when, is the driver's business.
+mod access;
+mod cache;
+mod environ;
+mod faults;
+mod file_wrapper;
+mod hooks;
+mod input;
+mod request;
+mod response;
+mod socket;
+mod start_response;
+mod text;
+mod wsgi;
+
 use pyo3::prelude::*;
 
-pub fn register(_module: &Bound<'_, PyModule>) -> PyResult<()> {
+pub use wsgi::Wsgi;
+
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<file_wrapper::FileWrapper>()?;
+    module.add(
+        "RequestBodyError",
+        module.py().get_type::<response::RequestBodyError>(),
+    )?;
     Ok(())
 }

@@ -1,0 +1,169 @@
+//! Listening sockets, made with every option before the first connection can arrive.
+//!
+//! Descriptors are handed to Python as numbers: `tricorn.sock` owns them, the workers inherit them.
+//! Source: settings `bind`, `backlog`, `reuse_port`, `umask`, `user`, `group`.
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, chown};
+use std::path::{Path, PathBuf};
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use rustix::fs::Mode;
+use rustix::process::umask;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use super::os_error;
+
+/// Listens on a TCP address. Shape: (host, port, backlog, reuse_port) -> descriptor.
+///
+/// Errors: `OSError` as `bind` and `getaddrinfo` give it.
+#[pyfunction]
+pub(super) fn listen_tcp(host: &str, port: u16, backlog: i32, reuse_port: bool) -> PyResult<RawFd> {
+    tcp_listener(host, port, backlog, reuse_port).map_err(|error| os_error(&error))
+}
+
+fn tcp_listener(host: &str, port: u16, backlog: i32, reuse_port: bool) -> io::Result<RawFd> {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let candidates: Vec<SocketAddr> = (bare, port).to_socket_addrs()?.collect();
+    // A name means its IPv4 address when it has one, as with Gunicorn.
+    let address = candidates
+        .iter()
+        .find(|address| address.is_ipv4())
+        .or(candidates.first());
+    let address = *address.ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    socket.set_tcp_nodelay(true)?;
+    if reuse_port {
+        socket.set_reuse_port(true)?;
+    }
+    socket.bind(&address.into())?;
+    socket.set_nonblocking(true)?;
+    socket.listen(backlog)?;
+    Ok(socket.into_raw_fd())
+}
+
+/// Listens on a unix socket: a path, or an abstract name (leading NUL). A stale socket is replaced.
+///
+/// Shape: (path, backlog, umask, owner as (uid, gid)) -> descriptor.
+/// Errors: `ValueError` when something that is no socket lies there; `OSError`.
+#[pyfunction]
+pub(super) fn listen_unix(
+    path: Vec<u8>,
+    backlog: i32,
+    mask: u32,
+    owner: (u32, u32),
+) -> PyResult<RawFd> {
+    let named =
+        (path.first() != Some(&0)).then(|| PathBuf::from(std::ffi::OsStr::from_bytes(&path)));
+    if let Some(file) = &named {
+        remove_stale(file)?;
+    }
+    unix_listener(&path, named.as_deref(), backlog, mask, owner).map_err(|error| os_error(&error))
+}
+
+fn remove_stale(path: &Path) -> PyResult<()> {
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => {
+            std::fs::remove_file(path).map_err(|error| os_error(&error))
+        }
+        Ok(_) => Err(PyValueError::new_err(format!(
+            "'{}' is not a socket",
+            path.display()
+        ))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(os_error(&error)),
+    }
+}
+
+fn unix_listener(
+    path: &[u8],
+    named: Option<&Path>,
+    backlog: i32,
+    mask: u32,
+    owner: (u32, u32),
+) -> io::Result<RawFd> {
+    let address = SockAddr::unix(std::ffi::OsStr::from_bytes(path))?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    let before = umask(Mode::from_raw_mode(mask));
+    let bound = socket.bind(&address);
+    umask(before);
+    bound?;
+    if let Some(path) = named {
+        chown(path, Some(owner.0), Some(owner.1))?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.listen(backlog)?;
+    Ok(socket.into_raw_fd())
+}
+
+/// Takes an inherited descriptor: non-blocking, not passed on to programs the application starts, listening.
+#[pyfunction]
+pub(super) fn adopt_listener(fd: RawFd, backlog: i32) -> PyResult<()> {
+    borrowed(fd, |socket| {
+        socket.set_nonblocking(true)?;
+        socket.set_cloexec(true)?;
+        if socket.is_listener()? {
+            return Ok(());
+        }
+        socket.listen(backlog)
+    })
+}
+
+/// Where a listener listens: ("tcp", host, port), ("tcp6", host, port) or ("unix", path, 0).
+#[pyfunction]
+pub(super) fn listener_address(fd: RawFd) -> PyResult<(&'static str, Vec<u8>, u16)> {
+    borrowed(fd, |socket| {
+        let address = socket.local_addr()?;
+        if let Some(inet) = address.as_socket() {
+            let kind = if inet.is_ipv6() { "tcp6" } else { "tcp" };
+            return Ok((kind, inet.ip().to_string().into_bytes(), inet.port()));
+        }
+        let path = address
+            .as_pathname()
+            .map(|path| path.as_os_str().as_bytes().to_vec());
+        let name = address
+            .as_abstract_namespace()
+            .map(|name| [&[0], name].concat());
+        Ok(("unix", path.or(name).unwrap_or_default(), 0))
+    })
+}
+
+/// Drops every packet to a listener from now on, so that no further handshake completes while the accept
+/// queue is emptied. Connections already made are not touched.
+#[pyfunction]
+#[cfg_attr(
+    not(any(target_os = "linux", target_os = "android")),
+    allow(unused_variables)
+)]
+pub(super) fn refuse_newcomers(fd: RawFd) -> PyResult<()> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    borrowed(fd, |socket| {
+        let pass_no_bytes = socket2::SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, 0);
+        socket.attach_filter(&[pass_no_bytes])
+    })?;
+    Ok(())
+}
+
+/// Closes a descriptor that `listen_tcp` and its kin opened.
+#[pyfunction]
+pub(super) fn close_descriptor(fd: RawFd) {
+    // SAFETY: the Python object that owns the descriptor gives it away here, once.
+    drop(unsafe { OwnedFd::from_raw_fd(fd) });
+}
+
+fn borrowed<T>(fd: RawFd, ask: impl FnOnce(&socket2::SockRef<'_>) -> io::Result<T>) -> PyResult<T> {
+    if fd < 0 {
+        return Err(os_error(&io::Error::from_raw_os_error(libc::EBADF)));
+    }
+    // SAFETY: a non-negative number; the caller keeps it open during the call, or the kernel says EBADF.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    ask(&socket2::SockRef::from(&fd)).map_err(|error| os_error(&error))
+}

@@ -1,0 +1,235 @@
+//! Small bounded caches of native strings: header values, header names, request targets.
+//!
+//! Direct-mapped or two-way, so peers can evict entries but never make the caches grow. One set per
+//! thread (they live in a `Wsgi`); the borrows are short and no Python code runs inside them.
+use std::cell::RefCell;
+
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+use super::text;
+
+const VALUES: usize = 1024;
+const VALUE_MAX: usize = 192;
+const NAME_SETS: usize = 256;
+const NAME_MAX: usize = 64;
+const TARGETS: usize = 256;
+const TARGET_MAX: usize = 256;
+
+/// Native strings by their bytes.
+pub struct Values {
+    slots: RefCell<Vec<Option<Py<PyString>>>>,
+}
+
+impl Values {
+    pub fn new() -> Self {
+        Values {
+            slots: RefCell::new((0..VALUES).map(|_| None).collect()),
+        }
+    }
+
+    /// The string for `bytes`, from the cache when it was there.
+    #[inline]
+    pub fn of<'py>(&self, py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyString>> {
+        if bytes.len() > VALUE_MAX {
+            return text::latin1(py, bytes);
+        }
+        let mut slots = self.slots.borrow_mut();
+        let slot = &mut slots[text::hash(bytes) & (VALUES - 1)];
+        if let Some(cached) = slot {
+            let cached = cached.bind(py);
+            if text::as_latin1(cached) == Some(bytes) {
+                return Ok(cached.clone());
+            }
+        }
+        let made = text::latin1(py, bytes)?;
+        *slot = Some(made.clone().unbind());
+        Ok(made)
+    }
+}
+
+/// What a field name means to the environ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameKind {
+    /// `HTTP_*`.
+    Plain,
+    /// `HTTP_HOST`, also the source of SERVER_NAME on unix sockets.
+    Host,
+    /// CONTENT_TYPE and CONTENT_LENGTH, which carry no prefix.
+    Content,
+    /// A secret: its value is not kept in a cache.
+    Secret,
+}
+
+struct Name {
+    spelled: Box<[u8]>,
+    key: Py<PyString>,
+    kind: NameKind,
+}
+
+/// environ keys by field name as the peer spelled it.
+pub struct Names {
+    sets: RefCell<Vec<[Option<Name>; 2]>>,
+}
+
+impl Names {
+    pub fn new() -> Self {
+        Names {
+            sets: RefCell::new((0..NAME_SETS).map(|_| [None, None]).collect()),
+        }
+    }
+
+    /// The environ key for a field name, and what kind of name it is.
+    #[inline]
+    pub fn key<'py>(
+        &self,
+        py: Python<'py>,
+        name: &[u8],
+    ) -> PyResult<(Bound<'py, PyString>, NameKind)> {
+        if name.len() > NAME_MAX {
+            return environ_key(py, name);
+        }
+        let mut sets = self.sets.borrow_mut();
+        let set = &mut sets[text::hash(name) & (NAME_SETS - 1)];
+        for cached in set.iter().flatten() {
+            if *cached.spelled == *name {
+                return Ok((cached.key.bind(py).clone(), cached.kind));
+            }
+        }
+        let (key, kind) = environ_key(py, name)?;
+        set.swap(0, 1);
+        set[0] = Some(Name {
+            spelled: name.into(),
+            key: key.clone().unbind(),
+            kind,
+        });
+        Ok((key, kind))
+    }
+}
+
+/// Names whose environ key is worth interning: applications look them up by literals. Others come from peers and
+/// must not enter the interpreter's table, which on some versions never forgets.
+const KNOWN: &[&str] = &[
+    "ACCEPT",
+    "ACCEPT-CHARSET",
+    "ACCEPT-ENCODING",
+    "ACCEPT-LANGUAGE",
+    "AUTHORIZATION",
+    "CACHE-CONTROL",
+    "CONNECTION",
+    "CONTENT-LENGTH",
+    "CONTENT-TYPE",
+    "COOKIE",
+    "DNT",
+    "EXPECT",
+    "FORWARDED",
+    "HOST",
+    "IF-MATCH",
+    "IF-MODIFIED-SINCE",
+    "IF-NONE-MATCH",
+    "IF-RANGE",
+    "IF-UNMODIFIED-SINCE",
+    "KEEP-ALIVE",
+    "ORIGIN",
+    "PRAGMA",
+    "PRIORITY",
+    "RANGE",
+    "REFERER",
+    "SEC-CH-UA",
+    "SEC-CH-UA-MOBILE",
+    "SEC-CH-UA-PLATFORM",
+    "SEC-FETCH-DEST",
+    "SEC-FETCH-MODE",
+    "SEC-FETCH-SITE",
+    "SEC-FETCH-USER",
+    "TE",
+    "TRANSFER-ENCODING",
+    "UPGRADE",
+    "UPGRADE-INSECURE-REQUESTS",
+    "USER-AGENT",
+    "VIA",
+    "X-CSRFTOKEN",
+    "X-FORWARDED-FOR",
+    "X-FORWARDED-HOST",
+    "X-FORWARDED-PORT",
+    "X-FORWARDED-PROTO",
+    "X-REAL-IP",
+    "X-REQUEST-ID",
+    "X-REQUESTED-WITH",
+];
+
+fn environ_key<'py>(py: Python<'py>, name: &[u8]) -> PyResult<(Bound<'py, PyString>, NameKind)> {
+    let upper = name.to_ascii_uppercase();
+    let kind = match upper.as_slice() {
+        b"HOST" => NameKind::Host,
+        b"CONTENT-TYPE" | b"CONTENT-LENGTH" => NameKind::Content,
+        b"AUTHORIZATION" | b"PROXY-AUTHORIZATION" | b"COOKIE" => NameKind::Secret,
+        _ => NameKind::Plain,
+    };
+    let mut key = Vec::with_capacity(upper.len() + 5);
+    if kind != NameKind::Content {
+        key.extend_from_slice(b"HTTP_");
+    }
+    key.extend(
+        upper
+            .iter()
+            .map(|&byte| if byte == b'-' { b'_' } else { byte }),
+    );
+    let known = core::str::from_utf8(&upper).is_ok_and(|name| KNOWN.binary_search(&name).is_ok());
+    match core::str::from_utf8(&key) {
+        Ok(key) if known => Ok((PyString::intern(py, key), kind)),
+        _ => Ok((text::latin1(py, &key)?, kind)),
+    }
+}
+
+/// The strings that follow from a request target alone.
+pub struct Target {
+    pub raw: Py<PyString>,
+    pub path: Py<PyString>,
+    pub query: Py<PyString>,
+}
+
+impl Target {
+    pub fn clone_ref(&self, py: Python<'_>) -> Target {
+        Target {
+            raw: self.raw.clone_ref(py),
+            path: self.path.clone_ref(py),
+            query: self.query.clone_ref(py),
+        }
+    }
+}
+
+/// [`Target`]s by the bytes of the request target.
+pub struct Targets {
+    slots: RefCell<Vec<Option<Target>>>,
+}
+
+impl Targets {
+    pub fn new() -> Self {
+        Targets {
+            slots: RefCell::new((0..TARGETS).map(|_| None).collect()),
+        }
+    }
+
+    #[inline]
+    pub fn of(
+        &self,
+        py: Python<'_>,
+        target: &[u8],
+        make: impl FnOnce() -> PyResult<Target>,
+    ) -> PyResult<Target> {
+        if target.len() > TARGET_MAX {
+            return make();
+        }
+        let mut slots = self.slots.borrow_mut();
+        let slot = &mut slots[text::hash(target) & (TARGETS - 1)];
+        if let Some(cached) = slot
+            && text::as_latin1(cached.raw.bind(py)) == Some(target)
+        {
+            return Ok(cached.clone_ref(py));
+        }
+        let made = make()?;
+        *slot = Some(made.clone_ref(py));
+        Ok(made)
+    }
+}

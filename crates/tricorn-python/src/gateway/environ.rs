@@ -1,0 +1,412 @@
+//! environ: a real dict, copied from a template per listener and filled for one request.
+//!
+//! Invariants: keys and values are native strings of latin-1 code points (PEP 3333); repeated fields are joined
+//! with "," in linear time; what peers send never makes a cache grow.
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use pyo3::ffi;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyString, PyTuple};
+use tricorn_engine::{Exchange, ListenerInfo, Peer};
+use tricorn_proto::{Head, Reject, RejectKind, Scheme};
+
+use super::cache::{NameKind, Names, Target, Targets, Values};
+use super::response::OwnedField;
+use super::text::{self, latin1, percent_decoded};
+
+/// More listeners and schemes than this are not kept as templates (they cannot be, in one worker).
+const TEMPLATES: usize = 64;
+
+/// Values that never change in a worker.
+pub struct Constants {
+    pub multithread: bool,
+    pub multiprocess: bool,
+    pub server_software: String,
+    pub errors: Py<PyAny>,
+    pub file_wrapper: Py<PyAny>,
+    /// Environment variable SCRIPT_NAME.
+    pub script_name: Vec<u8>,
+}
+
+/// The request's own objects in the environ.
+pub struct Parts<'a, 'py> {
+    pub input: &'a Bound<'py, PyAny>,
+    pub early_hints: &'a Bound<'py, PyAny>,
+    pub socket: &'a Bound<'py, PyAny>,
+}
+
+/// Why there is no environ.
+pub enum EnvironError {
+    Python(PyErr),
+    /// SCRIPT_NAME is not a prefix of the path.
+    Reject(Reject),
+}
+
+impl From<PyErr> for EnvironError {
+    fn from(error: PyErr) -> Self {
+        EnvironError::Python(error)
+    }
+}
+
+struct Template {
+    listener: Arc<ListenerInfo>,
+    https: bool,
+    dict: Py<PyDict>,
+}
+
+/// Builds environs; one per thread.
+pub struct EnvironBuilder {
+    constants: Constants,
+    templates: RefCell<Vec<Template>>,
+    names: Names,
+    values: Values,
+    targets: Targets,
+}
+
+impl EnvironBuilder {
+    pub fn new(constants: Constants) -> Self {
+        EnvironBuilder {
+            constants,
+            templates: RefCell::new(Vec::new()),
+            names: Names::new(),
+            values: Values::new(),
+            targets: Targets::new(),
+        }
+    }
+
+    /// The environ of a request. `fields`: instead of the head's, when a hook has changed them.
+    pub fn build<'py>(
+        &self,
+        py: Python<'py>,
+        exchange: &Exchange,
+        parts: &Parts<'_, 'py>,
+        fields: Option<&[OwnedField]>,
+    ) -> Result<Bound<'py, PyDict>, EnvironError> {
+        let head = exchange.head();
+        let environ = self.template(py, exchange)?;
+        set(&environ, intern!(py, "wsgi.input"), parts.input)?;
+        set(&environ, intern!(py, "wsgi.early_hints"), parts.early_hints)?;
+        set(&environ, intern!(py, "gunicorn.socket"), parts.socket)?;
+        if head.method() != b"GET" {
+            set(
+                &environ,
+                intern!(py, "REQUEST_METHOD"),
+                &self.values.of(py, head.method())?,
+            )?;
+        }
+        if head.version != (1, 1) {
+            set(
+                &environ,
+                intern!(py, "SERVER_PROTOCOL"),
+                &latin1(py, protocol(head.version).as_bytes())?,
+            )?;
+        }
+        self.peer(py, &environ, exchange.peer())?;
+        let host = match fields {
+            Some(fields) => {
+                let fields = fields
+                    .iter()
+                    .map(|(name, value)| (name.as_slice(), value.as_slice()));
+                self.fields(py, &environ, fields)?
+            }
+            None => {
+                let fields = head
+                    .fields
+                    .iter()
+                    .map(|field| (head.slice(field.name), head.slice(field.value)));
+                self.fields(py, &environ, fields)?
+            }
+        };
+        if let ListenerInfo::Unix(path) = &**exchange.listener() {
+            self.unix_server(
+                py,
+                &environ,
+                path.as_os_str().as_encoded_bytes(),
+                host,
+                head,
+            )?;
+        }
+        self.target(py, &environ, head)?;
+        // The length of a chunked body is known once it is buffered: applications that go by CONTENT_LENGTH alone
+        // (Django) would see no body otherwise.
+        if head.framing == tricorn_proto::Framing::Chunked
+            && let Some(length) = exchange.body_len()
+        {
+            let mut digits = itoa::Buffer::new();
+            set(
+                &environ,
+                intern!(py, "CONTENT_LENGTH"),
+                &latin1(py, digits.format(length).as_bytes())?,
+            )?;
+        }
+        Ok(environ)
+    }
+
+    fn template<'py>(&self, py: Python<'py>, exchange: &Exchange) -> PyResult<Bound<'py, PyDict>> {
+        let https = exchange.head().scheme == Some(Scheme::Https);
+        let listener = exchange.listener();
+        for template in self.templates.borrow().iter() {
+            if template.https == https && Arc::ptr_eq(&template.listener, listener) {
+                return copy(template.dict.bind(py));
+            }
+        }
+        let dict = self.make_template(py, listener, https)?;
+        let copied = copy(&dict)?;
+        let mut templates = self.templates.borrow_mut();
+        if templates.len() < TEMPLATES {
+            templates.push(Template {
+                listener: listener.clone(),
+                https,
+                dict: dict.unbind(),
+            });
+        }
+        Ok(copied)
+    }
+
+    /// Everything that is the same for most requests, and a place for what always comes.
+    fn make_template<'py>(
+        &self,
+        py: Python<'py>,
+        listener: &ListenerInfo,
+        https: bool,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let constants = &self.constants;
+        let dict = PyDict::new(py);
+        let put =
+            |key: &str, value: Bound<'py, PyAny>| dict.set_item(PyString::intern(py, key), value);
+        let text = |value: &str| PyString::intern(py, value).into_any();
+        put("wsgi.errors", constants.errors.bind(py).clone())?;
+        put("wsgi.version", PyTuple::new(py, [1, 0])?.into_any())?;
+        put("wsgi.multithread", flag(py, constants.multithread))?;
+        put("wsgi.multiprocess", flag(py, constants.multiprocess))?;
+        put("wsgi.run_once", flag(py, false))?;
+        put("wsgi.file_wrapper", constants.file_wrapper.bind(py).clone())?;
+        put("wsgi.input_terminated", flag(py, true))?;
+        put("SERVER_SOFTWARE", text(&constants.server_software))?;
+        for key in ["wsgi.input", "wsgi.early_hints", "gunicorn.socket"] {
+            put(key, py.None().into_bound(py))?;
+        }
+        put("REQUEST_METHOD", text("GET"))?;
+        for key in ["QUERY_STRING", "RAW_URI"] {
+            put(key, text(""))?;
+        }
+        put("SERVER_PROTOCOL", text("HTTP/1.1"))?;
+        put(
+            "wsgi.url_scheme",
+            text(if https { "https" } else { "http" }),
+        )?;
+        put("REMOTE_ADDR", text(""))?;
+        let (name, port) = match listener {
+            ListenerInfo::Inet(address) => (address.ip().to_string(), address.port().to_string()),
+            ListenerInfo::Unix(_) => (String::new(), String::new()),
+        };
+        put("SERVER_NAME", text(&name))?;
+        put("SERVER_PORT", text(&port))?;
+        put("PATH_INFO", text("/"))?;
+        put(
+            "SCRIPT_NAME",
+            latin1(py, &constants.script_name)?.into_any(),
+        )?;
+        Ok(dict)
+    }
+
+    fn peer(&self, py: Python<'_>, environ: &Bound<'_, PyDict>, peer: &Peer) -> PyResult<()> {
+        if let Peer::Inet(address) = peer {
+            let mut octets = std::io::Cursor::new([0u8; 64]);
+            // An address always fits.
+            let _ = std::io::Write::write_fmt(&mut octets, format_args!("{}", address.ip()));
+            let length = octets.position() as usize;
+            set(
+                environ,
+                intern!(py, "REMOTE_ADDR"),
+                &self.values.of(py, &octets.get_ref()[..length])?,
+            )?;
+            let mut digits = itoa::Buffer::new();
+            set(
+                environ,
+                intern!(py, "REMOTE_PORT"),
+                &latin1(py, digits.format(address.port()).as_bytes())?,
+            )?;
+        }
+        Ok(())
+    }
+
+    /// CONTENT_TYPE, CONTENT_LENGTH and HTTP_*; the value of Host.
+    fn fields<'a, 'py>(
+        &self,
+        py: Python<'py>,
+        environ: &Bound<'py, PyDict>,
+        fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    ) -> PyResult<Option<&'a [u8]>> {
+        let mut host = None;
+        let mut repeated: Option<Bound<'py, PyDict>> = None;
+        for (name, value) in fields {
+            let (key, kind) = self.names.key(py, name)?;
+            let text = if kind == NameKind::Secret {
+                latin1(py, value)?
+            } else {
+                self.values.of(py, value)?
+            };
+            match kind {
+                NameKind::Content => {
+                    set(environ, &key, &text)?;
+                    continue;
+                }
+                NameKind::Host => host = Some(value),
+                NameKind::Plain | NameKind::Secret => {}
+            }
+            if !insert(environ, &key, &text)? {
+                let lists = repeated.get_or_insert_with(|| PyDict::new(py));
+                match lists.get_item(&key)? {
+                    Some(list) => list.cast_into::<PyList>()?.append(text)?,
+                    None => {
+                        let first = environ.get_item(&key)?;
+                        lists.set_item(&key, PyList::new(py, [first, Some(text.into_any())])?)?;
+                    }
+                }
+            }
+        }
+        if let Some(lists) = repeated {
+            let comma = intern!(py, ",");
+            for (key, values) in lists.iter() {
+                environ.set_item(key, comma.call_method1(intern!(py, "join"), (values,))?)?;
+            }
+        }
+        Ok(host)
+    }
+
+    /// SERVER_NAME and SERVER_PORT on a unix socket: from Host, else the socket's path and no port.
+    fn unix_server(
+        &self,
+        py: Python<'_>,
+        environ: &Bound<'_, PyDict>,
+        path: &[u8],
+        host: Option<&[u8]>,
+        head: &Head,
+    ) -> PyResult<()> {
+        let default: &[u8] = if head.scheme == Some(Scheme::Https) {
+            b"443"
+        } else {
+            b"80"
+        };
+        let (name, port) = match host {
+            Some(host) if !host.is_empty() => {
+                let bracket = memchr::memrchr(b']', host).unwrap_or(0);
+                match memchr::memchr(b':', &host[bracket..]) {
+                    Some(colon) => (&host[..bracket + colon], &host[bracket + colon + 1..]),
+                    None => (host, default),
+                }
+            }
+            _ => (path, &b""[..]),
+        };
+        set(
+            environ,
+            intern!(py, "SERVER_NAME"),
+            &self.values.of(py, name)?,
+        )?;
+        set(
+            environ,
+            intern!(py, "SERVER_PORT"),
+            &self.values.of(py, port)?,
+        )
+    }
+
+    /// RAW_URI, QUERY_STRING, PATH_INFO and SCRIPT_NAME.
+    fn target(
+        &self,
+        py: Python<'_>,
+        environ: &Bound<'_, PyDict>,
+        head: &Head,
+    ) -> Result<(), EnvironError> {
+        let from_peer = head.script_name.map(|span| head.slice(span));
+        let script = from_peer.unwrap_or(&self.constants.script_name);
+        let Some(path) = head.path().strip_prefix(script) else {
+            return Err(EnvironError::Reject(Reject {
+                kind: RejectKind::Internal,
+                message: format!(
+                    "Configuration problem: Request path {} does not start with SCRIPT_NAME {}",
+                    text::repr(latin1(py, head.path())?.as_any()),
+                    text::repr(latin1(py, script)?.as_any()),
+                ),
+            }));
+        };
+        let make = || -> PyResult<Target> {
+            let query = latin1(py, head.query())?.unbind();
+            let raw = latin1(py, head.target())?.unbind();
+            let decoded = if memchr::memchr(b'%', path).is_some() {
+                &percent_decoded(path)[..]
+            } else {
+                path
+            };
+            let path = latin1(py, decoded)?.unbind();
+            Ok(Target { raw, path, query })
+        };
+        let target = if from_peer.is_some() {
+            make()?
+        } else {
+            self.targets.of(py, head.target(), make)?
+        };
+        set(environ, intern!(py, "RAW_URI"), target.raw.bind(py))?;
+        set(environ, intern!(py, "QUERY_STRING"), target.query.bind(py))?;
+        set(environ, intern!(py, "PATH_INFO"), target.path.bind(py))?;
+        if from_peer.is_some() {
+            set(environ, intern!(py, "SCRIPT_NAME"), &latin1(py, script)?)?;
+        }
+        Ok(())
+    }
+}
+
+fn flag(py: Python<'_>, value: bool) -> Bound<'_, PyAny> {
+    pyo3::types::PyBool::new(py, value).to_owned().into_any()
+}
+
+/// `HTTP/1.1`.
+pub fn protocol(version: (u8, u8)) -> String {
+    format!("HTTP/{}.{}", version.0, version.1)
+}
+
+#[inline]
+fn copy<'py>(dict: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyDict>> {
+    // SAFETY: `dict` is a live dict; a new reference or NULL with an exception comes back.
+    unsafe {
+        Ok(
+            Bound::from_owned_ptr_or_err(dict.py(), ffi::PyDict_Copy(dict.as_ptr()))?
+                .cast_into_unchecked(),
+        )
+    }
+}
+
+#[inline]
+fn set<T>(
+    dict: &Bound<'_, PyDict>,
+    key: &Bound<'_, PyString>,
+    value: &Bound<'_, T>,
+) -> PyResult<()> {
+    // SAFETY: all three are live objects; the dict takes its own references.
+    let outcome = unsafe { ffi::PyDict_SetItem(dict.as_ptr(), key.as_ptr(), value.as_ptr()) };
+    if outcome == 0 {
+        Ok(())
+    } else {
+        Err(PyErr::fetch(dict.py()))
+    }
+}
+
+/// Sets a key that is not there yet; `false` when it is.
+#[inline]
+fn insert(
+    dict: &Bound<'_, PyDict>,
+    key: &Bound<'_, PyString>,
+    value: &Bound<'_, PyString>,
+) -> PyResult<bool> {
+    // SAFETY: all three are live objects; the dict takes its own references and lends the value it holds, which is
+    // only compared with NULL. The dict is still private to this thread, so its size tells whether it grew.
+    unsafe {
+        let before = ffi::PyDict_Size(dict.as_ptr());
+        if ffi::PyDict_SetDefault(dict.as_ptr(), key.as_ptr(), value.as_ptr()).is_null() {
+            return Err(PyErr::fetch(dict.py()));
+        }
+        Ok(ffi::PyDict_Size(dict.as_ptr()) > before)
+    }
+}

@@ -1,0 +1,299 @@
+//! The response of one request: what start_response, write(), wsgi.input and the hooks share (`resp`).
+//!
+//! Owns the [`Exchange`] while the application runs. Invariants: the lock is never held while Python code runs, a
+//! blocking call on the exchange holds it only without the GIL, and nothing waits for it with the GIL held. After
+//! the request the exchange is gone and every late caller finds a finished response.
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+
+use pyo3::exceptions::{PyBrokenPipeError, PyConnectionResetError, PyOSError, PyRuntimeError};
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyString, PyTuple};
+use tricorn_engine::{BodyError, Exchange, Gone};
+use tricorn_proto::Reject;
+
+use super::text;
+
+pyo3::create_exception!(
+    tricorn._core,
+    RequestBodyError,
+    PyOSError,
+    "The request body is malformed, too large or too slow; unless caught, the client gets the proper error answer."
+);
+
+/// A response field as the application gave it, latin-1.
+pub type OwnedField = (Vec<u8>, Vec<u8>);
+
+/// What the lock protects.
+#[derive(Default)]
+pub struct State {
+    pub exchange: Option<Exchange>,
+    /// Set once start_response has been called successfully.
+    pub status: Option<Py<PyString>>,
+    /// The application's fields; kept only when `keep_fields`.
+    pub fields: Vec<OwnedField>,
+    pub keep_fields: bool,
+    /// Content-Length as the application gave it.
+    pub response_length: Option<u64>,
+    /// `write`, handed out by start_response; a cycle that [`Response::retire`] breaks.
+    pub write: Option<Py<PyAny>>,
+    /// Why reading the request body failed: the answer, if the application does not give one.
+    pub body_fault: Option<Reject>,
+    /// The peer has left.
+    pub gone: bool,
+    pub force_close: bool,
+    /// Figures of a finished exchange.
+    pub sent: u64,
+    pub head_sent: bool,
+}
+
+impl State {
+    /// Ready for the next request; `write` and `keep_fields` stay.
+    fn reset(&mut self) -> Option<Py<PyString>> {
+        self.fields.clear();
+        self.response_length = None;
+        self.body_fault = None;
+        self.gone = false;
+        self.force_close = false;
+        self.sent = 0;
+        self.head_sent = false;
+        self.status.take()
+    }
+
+    pub fn head_ended(&self) -> bool {
+        self.exchange
+            .as_ref()
+            .map_or(self.head_sent, Exchange::head_ended)
+    }
+}
+
+/// Gunicorn's response object, as far as hooks and custom loggers look at it.
+#[pyclass(frozen, module = "tricorn._core")]
+pub struct Response {
+    state: Mutex<State>,
+}
+
+impl Response {
+    pub fn new(keep_fields: bool) -> Self {
+        Response {
+            state: Mutex::new(State {
+                keep_fields,
+                ..State::default()
+            }),
+        }
+    }
+
+    /// The state, for a short section without Python code.
+    #[inline]
+    pub fn lock(&self, py: Python<'_>) -> MutexGuard<'_, State> {
+        loop {
+            match self.state.try_lock() {
+                Ok(state) => return state,
+                Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
+                // Another thread reads or writes without the GIL; it may need the GIL next.
+                Err(TryLockError::WouldBlock) => py.detach(|| drop(self.lock_detached())),
+            }
+        }
+    }
+
+    /// The state, for a call that may block. Only without the GIL.
+    fn lock_detached(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs `work` on the exchange with the GIL released. `None` when the request is over.
+    pub fn detached<T: Send>(
+        &self,
+        py: Python<'_>,
+        work: impl FnOnce(&mut Exchange) -> T + Send,
+    ) -> Option<T> {
+        py.detach(|| self.lock_detached().exchange.as_mut().map(work))
+    }
+
+    /// Begins a request.
+    pub fn take_on(&self, py: Python<'_>, exchange: Exchange) {
+        self.lock(py).exchange = Some(exchange);
+    }
+
+    /// Forgets the last request; nobody else holds a part of it any more.
+    pub fn clear(&self, py: Python<'_>) {
+        let status = self.lock(py).reset();
+        drop(status);
+    }
+
+    /// Ends a request: hands the exchange back and keeps the figures. Waits for a reader in another thread.
+    pub fn release(&self, py: Python<'_>) -> Option<Exchange> {
+        let mut state = self.lock(py);
+        let exchange = state.exchange.take()?;
+        state.head_sent = exchange.head_ended();
+        state.sent = exchange.body_bytes();
+        Some(exchange)
+    }
+
+    /// Breaks the cycle with `write`, when the application has kept a part of it and it cannot be used again.
+    pub fn retire(&self, py: Python<'_>) {
+        let write = self.lock(py).write.take();
+        drop(write);
+    }
+
+    /// Sends a block of body, with the head before the first one. `known_length`: the length of the whole body, all of
+    /// which is at hand. Otherwise waits, without the GIL, while the output is full.
+    ///
+    /// Errors: [`Gone`]. The caller has made sure that start_response was called.
+    pub fn send(
+        &self,
+        py: Python<'_>,
+        block: &[u8],
+        known_length: Option<u64>,
+    ) -> Result<(), Gone> {
+        let outcome = {
+            let mut state = self.lock(py);
+            let close = state.force_close;
+            let Some(exchange) = state.exchange.as_mut() else {
+                return Err(Gone);
+            };
+            if !exchange.head_ended() {
+                if close {
+                    exchange.force_close();
+                }
+                exchange.end_head(known_length);
+            }
+            exchange.write(block)
+        };
+        match outcome {
+            Ok(true) => Ok(()),
+            // What is at hand anyway is better off with the engine: the thread need not wait for a slow peer.
+            Ok(false) if known_length.is_some() => Ok(()),
+            Ok(false) => self.settle(
+                py,
+                self.detached(py, Exchange::wait_writable)
+                    .unwrap_or(Err(Gone)),
+            ),
+            Err(gone) => self.settle(py, Err(gone)),
+        }
+    }
+
+    /// Remembers that the peer is gone.
+    pub fn settle(&self, py: Python<'_>, outcome: Result<(), Gone>) -> Result<(), Gone> {
+        if outcome.is_err() {
+            self.lock(py).gone = true;
+        }
+        outcome
+    }
+
+    /// The Python exception for a failed read of the request body, which is remembered for the answer.
+    pub fn body_error(&self, py: Python<'_>, error: BodyError) -> PyErr {
+        match error {
+            BodyError::Reject(reject) => {
+                let error = RequestBodyError::new_err(reject.message.clone());
+                self.lock(py).body_fault = Some(reject);
+                error
+            }
+            BodyError::Disconnected => {
+                self.lock(py).gone = true;
+                PyConnectionResetError::new_err((
+                    libc::ECONNRESET,
+                    "the client closed the connection",
+                ))
+            }
+            BodyError::Io(error) => error.into(),
+            BodyError::NotSeekable => {
+                unsupported(py, "the request body is streamed and cannot seek")
+            }
+        }
+    }
+}
+
+/// `io.UnsupportedOperation`.
+pub fn unsupported(py: Python<'_>, message: &str) -> PyErr {
+    let made = py
+        .import("io")
+        .and_then(|io| io.getattr("UnsupportedOperation"))
+        .and_then(|class| class.call1((message.to_owned(),)));
+    made.map_or_else(|error| error, PyErr::from_value)
+}
+
+/// What write() raises when the peer is gone, so that the application stops.
+pub fn broken_pipe() -> PyErr {
+    PyBrokenPipeError::new_err((libc::EPIPE, "the client closed the connection"))
+}
+
+/// What start_response and write() raise after the request.
+pub fn finished() -> PyErr {
+    PyRuntimeError::new_err("the request is finished")
+}
+
+#[pymethods]
+impl Response {
+    #[getter]
+    fn status(&self, py: Python<'_>) -> Option<Py<PyString>> {
+        self.lock(py)
+            .status
+            .as_ref()
+            .map(|status| status.clone_ref(py))
+    }
+
+    #[getter]
+    fn status_code(&self, py: Python<'_>) -> Option<u16> {
+        let status = self.status(py)?;
+        let status = status.bind(py);
+        let code = text::as_latin1(status)?.get(..3)?;
+        core::str::from_utf8(code).ok()?.parse().ok()
+    }
+
+    /// The application's fields; empty unless hooks or a custom logger may want them.
+    #[getter]
+    fn headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let fields = self.lock(py).fields.clone();
+        let list = PyList::empty(py);
+        for (name, value) in fields {
+            list.append(PyTuple::new(
+                py,
+                [text::latin1(py, &name)?, text::latin1(py, &value)?],
+            )?)?;
+        }
+        Ok(list)
+    }
+
+    /// Bytes of body sent so far.
+    #[getter]
+    fn sent(&self, py: Python<'_>) -> u64 {
+        let state = self.lock(py);
+        state
+            .exchange
+            .as_ref()
+            .map_or(state.sent, Exchange::body_bytes)
+    }
+
+    #[getter]
+    fn response_length(&self, py: Python<'_>) -> Option<u64> {
+        self.lock(py).response_length
+    }
+
+    #[getter]
+    fn headers_sent(&self, py: Python<'_>) -> bool {
+        self.lock(py).head_ended()
+    }
+
+    #[getter]
+    fn must_close(&self, py: Python<'_>) -> bool {
+        self.lock(py).force_close
+    }
+
+    #[getter]
+    fn version(&self) -> &'static str {
+        "tricorn"
+    }
+
+    fn force_close(&self, py: Python<'_>) {
+        self.lock(py).force_close = true;
+    }
+
+    fn should_close(&self, py: Python<'_>) -> bool {
+        let state = self.lock(py);
+        state.force_close
+            || state
+                .exchange
+                .as_ref()
+                .is_none_or(|exchange| !exchange.head().keep_alive)
+    }
+}
