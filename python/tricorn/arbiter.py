@@ -4,7 +4,7 @@ What it is not: the one who decides. Signals, deaths and the clock are gathered 
 asks the supervisor (a pure function in Rust) and calls the methods below to carry the answers out.
 
 Invariants: the arbiter has no threads when it forks; it never imports the application unless `preload_app`
-asks for it; a forked worker leaves through SystemExit, up the whole stack, so that exit handlers run.
+asks for it; a forked worker never returns into the code that started the server.
 
 Source: the behaviour of Gunicorn 27's `gunicorn.arbiter.Arbiter`.
 """
@@ -15,6 +15,7 @@ import sys
 from tricorn import SERVER_SOFTWARE, __version__, _core, sock, systemd, title
 from tricorn.errors import AppImportError, HaltServer
 from tricorn.pidfile import Pidfile
+from tricorn.process_exit import leave
 
 
 class Arbiter:
@@ -236,8 +237,13 @@ class Arbiter:
 
     def _be_worker(self, worker):
         """The whole life of a worker; never returns."""
-        for sibling in self.WORKERS.values():
-            sibling.tmp.close()
+        code = 1
+        try:
+            code = self._exit_code_of(worker)
+        finally:
+            leave(code)
+
+    def _exit_code_of(self, worker):
         try:
             title.set_title(f"worker [{self.proc_name}]")
             self.log.info("Booting worker with pid: %s", worker.pid)
@@ -245,23 +251,22 @@ class Arbiter:
                 worker.sockets = sock.create_sockets(self.cfg, self.log)
             self.cfg.post_fork(self, worker)
             worker.init_process()
-            sys.exit(0)
-        except SystemExit:
-            raise
+            return 0
+        except SystemExit as error:
+            return error.code if isinstance(error.code, int) else int(error.code is not None)
         except AppImportError as error:
             self.log.debug("Exception while loading the application", exc_info=True)
             print(f"{error}", file=sys.stderr)
-            sys.stderr.flush()
-            sys.exit(self.APP_LOAD_ERROR)
+            return self.APP_LOAD_ERROR
+        except HaltServer as halt:
+            return halt.exit_status
         except Exception as error:
             self.log.exception("Exception in worker process")
             print(f"{error}", file=sys.stderr)
-            sys.stderr.flush()
-            sys.exit(1 if worker.booted else self.WORKER_BOOT_ERROR)
+            return 1 if worker.booted else self.WORKER_BOOT_ERROR
         finally:
             self.log.info("Worker exiting (pid: %s)", worker.pid)
             try:
-                worker.tmp.close()
                 self.cfg.worker_exit(self, worker)
             except Exception:
                 import traceback
@@ -277,7 +282,6 @@ class Arbiter:
     def _forget(self, pid):
         worker = self.WORKERS.pop(pid, None)
         if worker is not None:
-            worker.tmp.close()
             self.cfg.child_exit(self, worker)
 
     def _reload_config(self):

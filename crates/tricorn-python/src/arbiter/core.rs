@@ -3,7 +3,7 @@
 //! Invariant: no lock is held while Python runs, because hooks call back into the arbiter at will; what
 //! they ask for is queued as an input and decided on like everything else.
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -54,6 +54,8 @@ impl Core {
     ) -> PyResult<Core> {
         let capacity = workers.saturating_mul(4).max(SPARE_SLOTS);
         let board = Scoreboard::create(capacity).map_err(|error| os_error(&error))?;
+        // A process has one arbiter; a second one (in a test) keeps the first board for its workers' drivers.
+        let _ = super::BOARD.set(board);
         let pipe = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK);
         let (wake_reader, wake_writer) = pipe.map_err(|error| os_error(&error.into()))?;
         let settings = settings(board, workers, timeout, graceful_timeout, daemon);

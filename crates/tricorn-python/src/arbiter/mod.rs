@@ -8,9 +8,11 @@ mod signals;
 mod slot;
 
 use std::io;
+use std::sync::OnceLock;
 
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
+use tricorn_scoreboard::Scoreboard;
 
 pub use slot::Slot;
 
@@ -47,9 +49,15 @@ fn now_ms() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     now.tv_sec as u64 * 1_000 + now.tv_nsec as u64 / 1_000_000
 }
+
+static BOARD: OnceLock<&'static Scoreboard> = OnceLock::new();
+
+/// The slot that the arbiter gave a worker. Errors: AttributeError, TypeError for something that is no worker.
 pub fn slot_of(worker: &Bound<'_, PyAny>) -> PyResult<&'static tricorn_scoreboard::Slot> {
     Ok(worker.getattr("slot")?.cast::<Slot>()?.get().slot())
 }
+
+/// The arbiter is shutting down and takes nothing from the listeners any more. Needs no GIL.
 pub fn stopping() -> bool {
-    false
+    BOARD.get().is_some_and(|board| board.stopping())
 }

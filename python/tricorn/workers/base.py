@@ -1,0 +1,169 @@
+"""What every worker is: a forked process that loads the application, handles its signals and serves until told
+to stop. Subclasses, ours and other people's, override `run`.
+
+Source: Gunicorn's `gunicorn.workers.base.Worker`, whose attributes and methods these are.
+"""
+
+import os
+import random
+import signal
+import sys
+
+from tricorn import privileges
+from tricorn.process_exit import leave
+from tricorn.reloader import BrokenApplication, make_reloader
+
+
+class Heart:
+    """`worker.tmp`: the heartbeat, kept in memory shared with the arbiter instead of in a temporary file."""
+
+    def __init__(self):
+        self.slot = None
+
+    def notify(self):
+        if self.slot is not None:
+            self.slot.beat()
+
+    def last_update(self):
+        """Units: monotonic seconds."""
+        return 0.0 if self.slot is None else self.slot.last_beat
+
+    def close(self):
+        """Nothing to close: the memory belongs to the arbiter."""
+
+
+class Worker:
+    SIGNALS = [
+        getattr(signal, f"SIG{name}") for name in ("ABRT", "HUP", "QUIT", "INT", "TERM", "USR1", "USR2", "WINCH", "CHLD")
+    ]
+
+    # The application is called by several threads of this process (wsgi.multithread).
+    threaded = False
+
+    def __init__(self, age, ppid, sockets, app, timeout, cfg, log):
+        self.age = age
+        self.pid = "[booting]"
+        self.ppid = ppid
+        self.sockets = sockets
+        self.app = app
+        self.wsgi = None
+        self.timeout = timeout
+        self.cfg = cfg
+        self.booted = False
+        self.aborted = False
+        self.reloader = None
+        self.nr = 0
+        jitter = random.randint(0, cfg.max_requests_jitter) if cfg.max_requests > 0 else 0
+        self.max_requests = cfg.max_requests + jitter if cfg.max_requests > 0 else sys.maxsize
+        self.alive = True
+        self.log = log
+        self.tmp = Heart()
+        self.PIPE = ()
+        self.wait_fds = []
+        self._broken = False
+
+    def __str__(self):
+        return f"<Worker {self.pid}>"
+
+    @property
+    def slot(self):
+        """The worker's place in the memory shared with the arbiter."""
+        return self.tmp.slot
+
+    @slot.setter
+    def slot(self, slot):
+        self.tmp.slot = slot
+
+    @classmethod
+    def setup(cls):
+        """Hook for subclasses: called when the class is looked up."""
+
+    @classmethod
+    def check_config(cls, cfg, log):
+        """Hook for subclasses: warn about settings that do not go together."""
+
+    def notify(self):
+        """Show the arbiter that this worker is alive; more rarely than every `timeout` seconds it is killed."""
+        self.tmp.notify()
+
+    def run(self):
+        """Serve. Subclasses look at `alive` at least as often as they call `notify`."""
+        raise NotImplementedError
+
+    def init_process(self):
+        """Become a worker: environment, user, signals, application; then serve."""
+        for name, value in (self.cfg.env or {}).items():
+            os.environ[name] = value
+        privileges.drop(self.cfg.uid, self.cfg.gid, self.cfg.initgroups)
+        random.seed()
+        self.PIPE = os.pipe()
+        for fd in self.PIPE:
+            os.set_blocking(fd, False)
+        self.wait_fds = [*self.sockets, self.PIPE[0]]
+        for listener in self.sockets:
+            os.set_inheritable(listener.fileno(), False)
+        self.log.close_on_exec()
+        self.init_signals()
+        if self.cfg.reload:
+            self.reloader = make_reloader(self.cfg, self._on_reload)
+        self.load_wsgi()
+        if self.reloader is not None:
+            self.log.warning("Reloader is on. Use in development only!")
+            self.reloader.start()
+        self.cfg.post_worker_init(self)
+        self.booted = True
+        self.slot.set_ready()
+        self.run()
+
+    def load_wsgi(self):
+        """Load the application into `wsgi`. With `reload` a broken one is answered for until it is mended."""
+        try:
+            self.wsgi = self.app.wsgi()
+        except SyntaxError as error:
+            if not self.cfg.reload:
+                raise
+            self.log.exception("The application cannot be loaded")
+            self.wsgi = BrokenApplication(error)
+            if error.filename:
+                self.reloader.add_extra_file(error.filename)
+
+    def _on_reload(self, filename):
+        self.log.info("Worker reloading: %s modified", filename)
+        self.alive = False
+        os.write(self.PIPE[1], b"1")
+        self.cfg.worker_int(self)
+        leave(0)
+
+    def init_signals(self):
+        """Take the arbiter's handlers off and put the worker's on; each one also wakes `run` through the pipe."""
+        for number in self.SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGQUIT, self.handle_quit)
+        signal.signal(signal.SIGTERM, self.handle_exit)
+        signal.signal(signal.SIGINT, self.handle_quit)
+        signal.signal(signal.SIGWINCH, self.handle_winch)
+        signal.signal(signal.SIGUSR1, self.handle_usr1)
+        signal.signal(signal.SIGABRT, self.handle_abort)
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            signal.siginterrupt(number, False)
+        signal.set_wakeup_fd(self.PIPE[1], warn_on_full_buffer=False)
+
+    def handle_usr1(self, sig, frame):
+        self.log.reopen_files()
+
+    def handle_exit(self, sig, frame):
+        self.alive = False
+
+    def handle_quit(self, sig, frame):
+        self.alive = False
+        self.cfg.worker_int(self)
+        sys.exit(0)
+
+    def handle_abort(self, sig, frame):
+        self.alive = False
+        self.aborted = True
+        self.cfg.worker_abort(self)
+        sys.exit(1)
+
+    def handle_winch(self, sig, frame):
+        self.log.debug("worker: SIGWINCH ignored.")

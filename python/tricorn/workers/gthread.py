@@ -1,0 +1,11 @@
+"""`gthread`: `threads` long-lived threads call the application; the main thread looks after signals."""
+
+from tricorn import _core
+from tricorn.workers.base import Worker
+
+
+class ThreadWorker(Worker):
+    threaded = True
+
+    def run(self):
+        _core.serve_threads(self)

@@ -1,0 +1,9 @@
+"""`sync`: one request at a time, called by the main thread; the engine keeps slow clients away from it."""
+
+from tricorn import _core
+from tricorn.workers.base import Worker
+
+
+class SyncWorker(Worker):
+    def run(self):
+        _core.serve(self)
