@@ -28,6 +28,9 @@ help:
 	@echo 'make test              everything that must hold before a change lands'
 	@echo 'make test-rust         only cargo test'
 	@echo 'make test-python       only pytest, against Gunicorn and Tricorn'
+	@echo 'make test-conformance  only HTTP/1.1: our own cases, and the corpora beside the checkout when present'
+	@echo 'make test-compat       only the Flask, Django and Pyramid applications'
+	@echo 'make test-zope         a fresh Zope, made by its own tools, served by Tricorn'
 	@echo 'make lint              formatting, clippy, ruff'
 	@echo 'make fmt               format Rust and Python'
 	@echo
@@ -59,6 +62,14 @@ needs-lint: needs
 	@$(bin)/pip install -q --disable-pip-version-check -r tests/requirements.txt
 	@touch $@
 
+# Zope pins much of what it stands on, so it lives apart; the extension is the one of $(venv).
+.make/zope: tests/requirements-zope.txt .make/venv
+	@echo 'Installing a Zope for the tests ...'
+	@$(PYTHON) -m venv --clear .venv-zope
+	@.venv-zope/bin/pip install -q --disable-pip-version-check -r tests/requirements-zope.txt
+	@echo '$(CURDIR)/python' > "$$(echo .venv-zope/lib/python3.*/site-packages)/tricorn.pth"
+	@touch $@
+
 .make/release: $(rust_sources) pyproject.toml .make/venv
 	@echo 'Building Tricorn (the first time takes a minute or two) ...'
 	@VIRTUAL_ENV=$(CURDIR)/$(venv) $(bin)/maturin develop -q --release --locked
@@ -84,9 +95,21 @@ test-rust: needs .make/venv
 	cargo test --locked --workspace 2>&1 | tee .make/rust.log
 
 .PHONY: test-python
-test-python: needs .make/release .make/test-tools
+test-python: needs .make/release .make/test-tools .make/zope
 	@mkdir -p .make
 	$(pytest) 2>&1 | tee .make/python.log
+
+.PHONY: test-conformance
+test-conformance: needs .make/release .make/test-tools
+	$(pytest) tests/conformance
+
+.PHONY: test-compat
+test-compat: needs .make/release .make/test-tools
+	$(pytest) tests/apps
+
+.PHONY: test-zope
+test-zope: needs .make/release .make/test-tools .make/zope
+	$(pytest) tests/zope
 
 # ---- tidy
 .PHONY: lint

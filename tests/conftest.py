@@ -43,6 +43,8 @@ def shared_servers() -> Iterator[dict[object, Running]]:
     """Servers that several tests use. They end with the session; a leftover process fails the last test."""
     running: dict[object, Running] = {}
     yield running
+    for server in running.values():
+        server.begin_to_end()
     wrong = [said for server in running.values() if (said := server.end())]
     if wrong:
         raise AssertionError("\n".join(wrong))

@@ -128,6 +128,7 @@ class Running:
         self.path: str | None = None
         self.urls: list[str] = []
         self._mark = mark
+        self._ending = False
 
     @property
     def pid(self) -> int:
@@ -200,11 +201,17 @@ class Running:
         """Open descriptors of a process (default: the first worker)."""
         return len(os.listdir(f"/proc/{pid if pid is not None else self.workers()[0]}/fd"))
 
+    def begin_to_end(self) -> None:
+        """Sends the signal of `end` without waiting, for those who end many."""
+        if self.process.poll() is None and not self._ending:
+            self._ending = True
+            self.send_signal(signal.SIGQUIT)
+
     def end(self) -> str:
         """Ends whatever is left. Returns what was wrong, empty when all went as it should."""
         wrong = ""
+        self.begin_to_end()
         if self.process.poll() is None:
-            self.send_signal(signal.SIGQUIT)
             try:
                 self.process.wait(10)
             except subprocess.TimeoutExpired:
@@ -255,14 +262,14 @@ class Launcher:
         bind: str | None = "127.0.0.1:0",
         worker: str | None = None,
         wait: str | None = LISTENING,
-        python: tuple[str, ...] = (),
+        python: tuple[str, ...] = (sys.executable,),
         pass_fds: tuple[int, ...] = (),
     ) -> Running:
         """Starts `python -m NAME -b BIND [-c CONFIG] ARGS APP`, waits until it listens.
 
         Shape: `config` is the text of a configuration file; `bind=None` gives no `-b`; `wait` is the line
         that means "started", None returns at once (for starts that are meant to fail); `worker` is `sync`
-        or `gthread`.
+        or `gthread`; `python` is the interpreter and its options.
         """
         running = self._spawn(app, args, config, env, cwd, bind, worker, python, pass_fds)
         self._started.append(running)
@@ -274,14 +281,14 @@ class Launcher:
         key = (self.name, app, args, worker, config)
         running = self._shared.get(key)
         if running is None or running.process.poll() is not None:
-            running = self._spawn(app, args, config, None, None, "127.0.0.1:0", worker, (), ())
+            running = self._spawn(app, args, config, None, None, "127.0.0.1:0", worker, (sys.executable,), ())
             self._shared[key] = running
             self._await(running, LISTENING)
         return running
 
     def _spawn(self, app, args, config, env, cwd, bind, worker, python, pass_fds) -> Running:
         folder = Path(tempfile.mkdtemp(prefix="server-"))
-        command = [sys.executable, *python, "-m", self.name]
+        command = [*python, "-m", self.name]
         if bind is not None:
             command += ["-b", bind]
         if worker is not None:
