@@ -102,6 +102,8 @@ pub struct Connection {
     pub requests: u32,
     /// The socket may hold bytes that were not read yet (edge-triggered: nobody will say so again).
     pub readable: bool,
+    /// The peer has shut its side: what is left to read ends with that news.
+    pub peer_closed: bool,
     pub read_closed: bool,
     /// Broken, but an exchange still refers to it.
     pub dead: bool,
@@ -139,6 +141,7 @@ impl Connection {
             output: Output::default(),
             requests: 0,
             readable: false,
+            peer_closed: false,
             read_closed: false,
             dead: false,
             closing: false,
@@ -215,7 +218,7 @@ impl Connection {
         }
         let room = self.input.capacity() - self.input.len();
         let count = receive_into(&self.socket, &mut self.input)?;
-        self.readable = count == room;
+        self.readable = count == room || self.peer_closed;
         Ok(count)
     }
 
@@ -242,7 +245,7 @@ impl Connection {
         data.reserve_exact(left as usize);
         let room = data.capacity() - start;
         let count = receive_into(&self.socket, data)?;
-        self.readable = count == room;
+        self.readable = count == room || self.peer_closed;
         // What lies behind the body is the next request.
         if count as u64 > left {
             self.input.clear();
@@ -363,6 +366,11 @@ impl Connection {
                 BodyStep::NeedMore { consumed } => {
                     self.consumed += consumed;
                     self.deadline_ms = core.body_deadline(body.started_ms, body.received);
+                    let limit = core.config.limit_request_body;
+                    let announced = body.decoder.announced();
+                    if limit > 0 && announced > limit {
+                        return Err(too_large(announced, limit));
+                    }
                     return Ok(false);
                 }
                 BodyStep::Data { data, consumed } => {

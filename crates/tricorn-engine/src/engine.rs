@@ -368,6 +368,7 @@ impl Inner {
             if connection.dead {
                 return (Fate::Keep, ());
             }
+            connection.peer_closed |= readiness.closed;
             let mut fate = Fate::Keep;
             if readiness.broken && matches!(connection.phase, Phase::Busy) {
                 fate = connection.on_broken();

@@ -45,6 +45,8 @@ pub struct Readiness {
     pub token: Token,
     pub readable: bool,
     pub writable: bool,
+    /// The peer has shut its side, or reset the connection: no further edge will say so.
+    pub closed: bool,
     /// The peer reset the connection or both directions are shut.
     pub broken: bool,
 }
@@ -75,6 +77,7 @@ impl Events {
                     EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR,
                 ),
                 writable: flags.contains(EventFlags::OUT),
+                closed: flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR),
                 broken: flags.intersects(EventFlags::HUP | EventFlags::ERR),
             }
         })

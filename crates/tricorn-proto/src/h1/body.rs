@@ -94,6 +94,14 @@ impl BodyDecoder {
         }
     }
 
+    /// Bytes of data in all, as far as they are announced: those decoded and the rest of the chunk begun.
+    pub fn announced(&self) -> u64 {
+        match self.state {
+            State::Data(left) | State::Length(left) => self.data_bytes.saturating_add(left),
+            _ => self.data_bytes,
+        }
+    }
+
     /// `count` bytes of a counted body went another way, straight to where they are wanted.
     ///
     /// Shape: at most `remaining()`.

@@ -94,6 +94,16 @@ impl RecordSource for Source<'_, '_> {
         Some(head.slice(field.value).to_vec())
     }
 
+    fn joined_field(&self, name: &str) -> Option<Vec<u8>> {
+        let head = self.exchange.head();
+        let fields = head.fields.iter();
+        let mut values = fields
+            .filter(|field| head.slice(field.name).eq_ignore_ascii_case(name.as_bytes()))
+            .map(|field| head.slice(field.value));
+        let first = values.next()?.to_vec();
+        Some(values.fold(first, |joined, value| [&joined, &b","[..], value].concat()))
+    }
+
     fn response_field(&self, name: &str) -> Option<Vec<u8>> {
         let mut fields = self.fields.iter().rev();
         Some(

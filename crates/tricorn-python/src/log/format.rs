@@ -211,8 +211,8 @@ impl Atom {
             Atom::Query => escape::latin1(out, source.query(), true),
             Atom::Protocol => escape::latin1(out, source.protocol(), true),
             Atom::Bytes => number(out, source.body_bytes()),
-            Atom::Referer => optional(out, source.request_field("referer")),
-            Atom::Agent => optional(out, source.request_field("user-agent")),
+            Atom::Referer => optional(out, source.joined_field("referer")),
+            Atom::Agent => optional(out, source.joined_field("user-agent")),
             Atom::Seconds => number(out, source.duration_ns() / 1_000_000_000),
             Atom::Millis => number(out, source.duration_ns() / 1_000_000),
             Atom::Micros => number(out, source.duration_ns() / 1_000),
@@ -237,7 +237,7 @@ impl Atom {
 }
 
 fn write_user(out: &mut Vec<u8>, source: &dyn RecordSource) {
-    let credentials = source.request_field("authorization");
+    let credentials = source.joined_field("authorization");
     match credentials.and_then(|value| basic::user(&value)) {
         Some(user) if !user.is_empty() => escape::text(out, &user),
         _ => out.push(b'-'),

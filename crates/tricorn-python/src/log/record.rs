@@ -23,6 +23,10 @@ pub trait RecordSource {
     fn duration_ns(&self) -> u64;
     /// `%({name}i)s`; name is lower-case; of repeated fields the last.
     fn request_field(&self, name: &str) -> Option<Vec<u8>>;
+    /// HTTP_* as the environ has it: repeated fields joined by commas, for the atoms `f`, `a` and `u`.
+    fn joined_field(&self, name: &str) -> Option<Vec<u8>> {
+        self.request_field(name)
+    }
     /// `%({name}o)s`; asked only when the format has such an atom.
     fn response_field(&self, name: &str) -> Option<Vec<u8>>;
     /// `%({name}e)s`; name is lower-case; asked only when the format has such an atom; needs the GIL.
