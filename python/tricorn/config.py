@@ -6,7 +6,6 @@ own by subclassing `Setting`.
 """
 
 import os
-import shlex
 import sys
 
 from tricorn import _core, hooks
@@ -323,7 +322,12 @@ class Config:
 
     def get_cmd_args_from_env(self, variable="GUNICORN_CMD_ARGS"):
         """The command line arguments that an environment variable holds."""
-        return shlex.split(self.env_orig.get(variable, ""))
+        text = self.env_orig.get(variable)
+        if not text:
+            return []
+        import shlex
+
+        return shlex.split(text)
 
     def parser(self):
         """A command line parser with the flags of every setting."""

@@ -7,7 +7,7 @@ returns, the configuration file, GUNICORN_CMD_ARGS, TRICORN_CMD_ARGS, the comman
 import os
 import sys
 
-from tricorn.config import Config
+from tricorn.config import Config, current_directory
 from tricorn.errors import ConfigError, ConfigFileError
 from tricorn.importer import insert_path
 
@@ -27,7 +27,7 @@ class BaseApplication:
         self.callable = None
         self.prog = prog
         self.logger = None
-        self.start_directory = os.getcwd()
+        self.start_directory = current_directory()
         self.do_load_config()
 
     def do_load_config(self):
@@ -98,6 +98,19 @@ class BaseApplication:
 
 class Application(BaseApplication):
     """An application that is configured by files, the environment and the command line."""
+
+    def reload(self):
+        """Load the configuration again, with relative paths meaning what they meant at the start."""
+        here = os.getcwd()
+        try:
+            os.chdir(self.start_directory)
+        except OSError as error:
+            raise ConfigError(str(error)) from error
+        try:
+            super().reload()
+        except ConfigError:
+            os.chdir(here)
+            raise
 
     def chdir(self):
         os.chdir(self.cfg.chdir)

@@ -34,7 +34,8 @@ class Heart:
 
 class Worker:
     SIGNALS = [
-        getattr(signal, f"SIG{name}") for name in ("ABRT", "HUP", "QUIT", "INT", "TERM", "USR1", "USR2", "WINCH", "CHLD")
+        getattr(signal, f"SIG{name}")
+        for name in ("ABRT", "HUP", "QUIT", "INT", "TERM", "USR1", "USR2", "WINCH", "CHLD")
     ]
 
     # The application is called by several threads of this process (wsgi.multithread).

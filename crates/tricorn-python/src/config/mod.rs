@@ -16,7 +16,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 }
 
 /// Every setting as a dict: name, section, flags, metavar, action, const, number, kind, parameters, default,
-/// status, reason, own, help.
+/// status, reason, own, help (and wanted, computed).
 #[pyfunction]
 fn settings_table(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
     let rows = PyList::empty(py);
