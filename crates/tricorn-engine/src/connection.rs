@@ -649,7 +649,8 @@ impl Connection {
             return Fate::Close;
         }
         // A pipelined request that is ready already will share its write with this answer.
-        if !self.output.is_empty() && !(self.dirty && matches!(self.phase, Phase::Busy)) {
+        let waits_for_company = self.dirty && matches!(self.phase, Phase::Busy);
+        if !self.output.is_empty() && !waits_for_company {
             let fate = self.flush(core);
             if fate == Fate::Close {
                 return fate;

@@ -88,7 +88,7 @@ fn hex(byte: u8) -> Option<u64> {
 
 #[inline]
 fn push_digit(size: u64, digit: u64) -> Option<u64> {
-    (size <= (i64::MAX as u64) >> 4).then(|| (size << 4) | digit)
+    (size <= (i64::MAX as u64) >> 4).then_some((size << 4) | digit)
 }
 
 /// The extension grammar as transitions; the size's digits are counted by the caller.

@@ -303,7 +303,8 @@ fn bodies_are_sent_as_announced() {
     use BodyKind::{Chunked, Length, None as Nothing, UntilClose};
     let long = [b'x'; 0x1234];
     let chunked = [b"1234\r\n".as_slice(), &long, b"\r\n0\r\n\r\n"].concat();
-    let table: [(BodyKind, &[&[u8]], &[u8], bool); 9] = [
+    type Row<'a> = (BodyKind, &'a [&'a [u8]], &'a [u8], bool);
+    let table: [Row<'_>; 9] = [
         (Nothing, &[b"abc"], b"", true),
         (Length(5), &[b"abc", b"", b"de"], b"abcde", true),
         (Length(4), &[b"abc", b"de", b"f"], b"abcd", true),

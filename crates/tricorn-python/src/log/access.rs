@@ -61,11 +61,6 @@ impl AccessLog {
         matches!(&self.target, Target::Native(format, _) if format.needs_response_fields())
     }
 
-    /// Whether `record` asks for environ variables.
-    pub fn needs_environ(&self) -> bool {
-        matches!(&self.target, Target::Native(format, _) if format.needs_environ())
-    }
-
     /// Format one line into the buffer; nothing unless the writer is Rust.
     pub fn record(&self, source: &dyn RecordSource) {
         let Target::Native(format, sink) = &self.target else {

@@ -100,11 +100,6 @@ impl Format {
             .any(|atom| matches!(atom, Atom::ResponseField(_)))
     }
 
-    /// Whether a line asks for environ variables.
-    pub fn needs_environ(&self) -> bool {
-        self.atoms().any(|atom| matches!(atom, Atom::Environ(_)))
-    }
-
     /// Append one line, without its line feed.
     pub fn write(&self, out: &mut Vec<u8>, source: &dyn RecordSource, clock: &mut Clock) {
         for piece in &self.pieces {
