@@ -38,7 +38,7 @@ pub(super) const SERVER_MECHANICS: &[Setting] = &[
     Setting::new("pidfile", Text, UNSET).flags(&["-p", "--pid"]).metavar("FILE")
         .help("Path of the file that holds the master process id."),
     Setting::new("worker_tmp_dir", Text, UNSET).flags(&["--worker-tmp-dir"]).metavar("DIR")
-        .help("Directory in which workers create their heartbeat files."),
+        .help("Directory for request bodies that outgrow memory; unset, the temporary directory of the system."),
     Setting::new("user", User, computed("the user Tricorn runs as")).flags(&["-u", "--user"]).metavar("USER")
         .help("Account that worker processes switch to."),
     Setting::new("group", Group, computed("the group Tricorn runs as")).flags(&["-g", "--group"]).metavar("GROUP")
