@@ -111,6 +111,9 @@ impl Pool {
             let silent_ms = now_ms.saturating_sub(observation.beat_ms);
             if timeout_ms > 0 && silent_ms > timeout_ms {
                 worker.murder(now_ms, out);
+            } else {
+                // It came back to life after ABRT; the next silence is a new one.
+                worker.aborted_ms = None;
             }
         }
     }

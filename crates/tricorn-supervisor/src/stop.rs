@@ -94,12 +94,11 @@ impl Stop {
         true
     }
 
+    /// When to look next. After the deadline everybody is killed, and there is nothing left to do by the clock.
     pub(crate) fn due_ms(&self, now_ms: u64) -> u64 {
-        let look = self
-            .drain_until_ms
-            .map(|until| until.min(now_ms + DRAIN_LOOK_MS));
-        look.unwrap_or(self.deadline_ms)
-            .min(self.deadline_ms.max(now_ms + 1_000))
+        let look = self.drain_until_ms.map(|_| now_ms + DRAIN_LOOK_MS);
+        let due = look.unwrap_or(u64::MAX).min(self.deadline_ms);
+        if due > now_ms { due } else { u64::MAX }
     }
 
     fn close_listeners(&mut self, out: &mut Vec<Action>) {

@@ -33,6 +33,8 @@ pub struct Supervisor {
     settings: Settings,
     /// How many workers there shall be; starts as the setting, moved by TTIN, TTOU, WINCH.
     wanted: usize,
+    /// The highest `wanted` so far: twice that many may be alive while some of them leave.
+    most_wanted: usize,
     pool: Pool,
     generation: u64,
     last_generation: u64,
@@ -48,6 +50,8 @@ pub struct Supervisor {
     has_parent: bool,
     stop: Option<Stop>,
     over: bool,
+    /// When the last input came.
+    heard_ms: u64,
 }
 
 impl Supervisor {
@@ -55,6 +59,7 @@ impl Supervisor {
     pub fn new(settings: Settings, has_parent: bool) -> Supervisor {
         Supervisor {
             wanted: settings.workers,
+            most_wanted: settings.workers,
             settings,
             pool: Pool::default(),
             generation: 1,
@@ -69,6 +74,7 @@ impl Supervisor {
             has_parent,
             stop: None,
             over: false,
+            heard_ms: 0,
         }
     }
 
@@ -80,6 +86,7 @@ impl Supervisor {
         if self.over {
             return out;
         }
+        self.heard_ms = now_ms;
         self.take(input, now_ms, &mut out);
         self.settle(now_ms, &mut out);
         out
@@ -87,18 +94,16 @@ impl Supervisor {
 
     /// When the next `Tick` is due at the latest. Units: monotonic milliseconds.
     pub fn next_look_ms(&self, now_ms: u64) -> u64 {
+        let latest = now_ms + LOOK_MS;
         if let Some(stop) = &self.stop {
-            return stop.due_ms(now_ms).min(now_ms + LOOK_MS);
+            return stop.due_ms(now_ms).min(latest);
         }
-        let due = [
-            self.backoff.due_ms(),
-            self.pool.due_ms(self.settings.graceful_timeout_ms),
-        ];
-        due.into_iter()
-            .flatten()
-            .min()
-            .unwrap_or(u64::MAX)
-            .min(now_ms + LOOK_MS)
+        let backoff = self.backoff.due_ms();
+        let pool = self.pool.due_ms(self.settings.graceful_timeout_ms);
+        // What was due at the last input and is still undone waits for something else than the clock.
+        let ahead = |due: &u64| *due > self.heard_ms;
+        let due = [backoff, pool].into_iter().flatten().filter(ahead).min();
+        due.unwrap_or(latest).clamp(now_ms, latest)
     }
 
     /// How many workers there shall be.
@@ -352,6 +357,7 @@ impl Supervisor {
         if !self.started {
             return;
         }
+        self.most_wanted = self.most_wanted.max(self.wanted);
         self.pool
             .kill_laggards(self.settings.graceful_timeout_ms, now_ms, out);
         self.advance_reload(now_ms, out);
@@ -383,13 +389,15 @@ impl Supervisor {
     fn fill(&mut self, now_ms: u64, out: &mut Vec<Action>) {
         let present = self.pool.staying(self.generation) + self.spawning;
         if present < self.wanted {
-            let room = self
-                .settings
-                .capacity
-                .saturating_sub(self.pool.workers.len() + self.spawning);
-            let granted = self.backoff.grant(self.wanted - present, now_ms).min(room);
-            self.spawning += granted;
-            out.extend(std::iter::repeat_n(Action::Spawn, granted));
+            // Those that are leaving take part of the room; it is freed when they are gone.
+            let alive = self.pool.workers.len() + self.spawning;
+            let room = (2 * self.most_wanted).saturating_sub(alive);
+            if room > 0 {
+                let missing = (self.wanted - present).min(room);
+                let granted = self.backoff.grant(missing, now_ms);
+                self.spawning += granted;
+                out.extend(std::iter::repeat_n(Action::Spawn, granted));
+            }
             return;
         }
         self.backoff.grant(0, now_ms);
