@@ -31,6 +31,7 @@ help:
 	@echo 'make test-conformance  only HTTP/1.1: our own cases, and the corpora beside the checkout when present'
 	@echo 'make test-compat       only the Flask, Django and Pyramid applications'
 	@echo 'make test-zope         a fresh Zope, made by its own tools, served by Tricorn'
+	@echo 'make test-load         1,000 clients, HUP every second for 20 s, TERM at the end: counts lost requests'
 	@echo 'make lint              formatting, clippy, ruff'
 	@echo 'make fmt               format Rust and Python'
 	@echo
@@ -110,6 +111,10 @@ test-compat: needs .make/release .make/test-tools
 .PHONY: test-zope
 test-zope: needs .make/release .make/test-tools .make/zope
 	$(pytest) tests/zope
+
+.PHONY: test-load
+test-load: needs .make/release .make/test-tools
+	$(bin)/python tests/load/reload_under_load.py
 
 # ---- tidy
 .PHONY: lint

@@ -1,0 +1,64 @@
+"""HTTP/1 corpora collected by others, when they lie beside the checkout: `../shared/corpora`.
+
+The runner starts the server itself and judges each case. A case below level `pass` fails unless it is listed
+in ON_PURPOSE with a reason.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CORPORA = Path(__file__).resolve().parents[3] / "shared" / "corpora"
+LATER = {"proxy-protocol", "uwsgi"}
+
+# Case -> why Tricorn's own choice is kept. All but the first are Gunicorn's choices as well.
+ON_PURPOSE = {
+    "gunicorn-valid-099": "a body cut short by the client is not given to the application as if whole",
+    "aiohttp-parse-uri-utf8": "raw bytes beyond ASCII are not part of a target (RFC 3986)",
+    "aiohttp-request-te-last-chunked": "an unknown transfer coding is 501 (RFC 9112 section 6.1)",
+    "h11-chunked-07": "blanks after a chunk size are not in the grammar (RFC 9112 section 7.1)",
+    "h11-io-33-readers-unusual": "folded fields need permit_obsolete_folding",
+    "h11-io-44-allow-some-garbage-in-cookies": "control bytes are refused in every field (RFC 9110, 5.5)",
+    "h11-io-45-allow-some-garbage-in-cookies": "control bytes are refused in every field (RFC 9110, 5.5)",
+    "h11-conn-17-empty-request": "an empty line before a request is skipped (RFC 9112 section 2.2)",
+    "h1spec-missing-host-header": "HTTP/1.1 without Host is accepted, as by Gunicorn",
+    "waitress-header-parse-header-transfer-encoding-invalid-multiple": "gzip before chunked is left to the "
+    "application, which sees the field; the connection closes after the answer",
+}
+
+
+@pytest.mark.servers("tricorn")
+@pytest.mark.timeout(600)
+def test_every_case_passes(server, worker, tmp_path):
+    if not (CORPORA / "runner.py").exists():
+        pytest.skip(f"no corpora at {CORPORA}")
+    files = [str(path) for path in sorted(CORPORA.glob("http1/*.json")) if path.stem not in LATER]
+    threads = " --threads 8" if worker == "gthread" else ""
+    command = f"{sys.executable} -m {server.name} -k {worker}{threads} -w 2"
+    command += " -b 127.0.0.1:{port} {flags} echo_wsgi:app"
+    results = tmp_path / "results.json"
+    done = subprocess.run(
+        [sys.executable, str(CORPORA / "runner.py"), "--start", command, "--json", str(results), *files],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    print(done.stdout)
+    assert results.exists(), done.stderr
+    document = json.loads(results.read_text())
+    assert document["crashes"] == []
+    ran = {case: result for case, result in document["results"].items() if "level" in result}
+    assert len(ran) > 400, "the runner ran almost nothing"
+    below = {
+        case: {mode["why"] for mode in result["modes"].values()}
+        for case, result in ran.items()
+        if result["level"] < 2
+    }
+    assert {case: why for case, why in below.items() if case not in ON_PURPOSE} == {}
+    assert ON_PURPOSE.keys() - below.keys() == set(), "passes now: take it off the list"
+    not_run = {case: result["skip"] for case, result in document["results"].items() if "skip" in result}
+    assert set(not_run.values()) <= {"interface"}, not_run
