@@ -2,6 +2,7 @@
 
 import linecache
 import sys
+import threading
 
 
 class Spew:
@@ -24,10 +25,12 @@ class Spew:
 
 
 def spew(trace_names=None):
-    """Start tracing this thread."""
+    """Start tracing this thread and those that it starts."""
+    threading.settrace(Spew(trace_names))
     sys.settrace(Spew(trace_names))
 
 
 def unspew():
-    """Stop tracing this thread."""
+    """Stop tracing this thread and those that it starts."""
+    threading.settrace(None)
     sys.settrace(None)

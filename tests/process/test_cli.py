@@ -350,3 +350,10 @@ def test_a_missing_paste_file(command):
     done = command("--paste", "nope.ini", "--check-config")
     missing = command.folder / "nope.ini"
     assert (done.returncode, done.stderr) == (1, f"\nError: '{missing}' not found\n")
+
+
+def test_spew_prints_the_lines_of_the_application(server):
+    running = server.start("hello:app", "--spew")
+    assert running.request().status == 200
+    running.out.wait_for(r"^hello:\d+: .*return")
+    assert running.stop() == 0

@@ -73,6 +73,9 @@ class BaseApplication:
         except (Exception, SystemExit) as error:
             self.cfg = before
             raise ConfigError(str(error)) from error
+        self._trace()
+
+    def _trace(self):
         if self.cfg.spew:
             from tricorn.debug import spew
 
@@ -88,6 +91,8 @@ class BaseApplication:
         """Serve until told to stop."""
         from tricorn.arbiter import Arbiter
 
+        # Forked workers inherit the trace function.
+        self._trace()
         try:
             Arbiter(self).run()
         except RuntimeError as error:
