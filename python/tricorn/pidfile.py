@@ -29,7 +29,7 @@ class Pidfile:
         self._write_whole(f"{pid}\n")
 
     def _write_whole(self, text):
-        """Write a neighbour and rename it: nobody reads half a number, and a symbolic link is not followed."""
+        """Write a neighbour and rename it: nobody reads half a number; no symbolic link is followed."""
         neighbour = f"{self.fname}.{os.getpid()}.new"
         try:
             os.unlink(neighbour)

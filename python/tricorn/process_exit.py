@@ -1,4 +1,4 @@
-"""How a forked worker ends: everything that is due at the end of a program, and not a line of its parent's."""
+"""How a forked worker ends: what is due at the end of a program, and not a line of its parent's."""
 
 import os
 import sys

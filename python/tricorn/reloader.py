@@ -1,7 +1,7 @@
 """Development reload: watches the files of the loaded modules and says when one has changed.
 
-Engines: `poll` looks at modification times once a second; `inotify` asks the kernel, through the package of that
-name; `auto` takes inotify when it is there. Source: the settings reload, reload_engine, reload_extra_files.
+Engines: `poll` looks at modification times once a second; `inotify` asks the kernel, through the package of
+that name; `auto` takes inotify when it is there. Source: settings reload, reload_engine, reload_extra_files.
 """
 
 import glob
@@ -109,7 +109,7 @@ class InotifyReloader(threading.Thread):
 
 
 def make_reloader(cfg, callback):
-    """The reloader that `reload_engine` names. Errors: RuntimeError when inotify is asked for and not installed."""
+    """The reloader that `reload_engine` names. Errors: RuntimeError when inotify is not installed."""
     engine = cfg.reload_engine
     if engine in ("auto", "inotify"):
         try:

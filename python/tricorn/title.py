@@ -4,7 +4,7 @@ import sys
 
 
 def set_title(text):
-    """Set the title of this process; without setproctitle, or on macOS where it is unsafe after a fork, no-op."""
+    """Set the title of this process, where setproctitle is installed; not on macOS, where that is unsafe."""
     if sys.platform == "darwin":
         return
     try:

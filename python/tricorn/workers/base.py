@@ -1,5 +1,5 @@
-"""What every worker is: a forked process that loads the application, handles its signals and serves until told
-to stop. Subclasses, ours and other people's, override `run`.
+"""What every worker is: a forked process that loads the application, handles its signals and serves until
+told to stop. Subclasses, ours and other people's, override `run`.
 
 Source: Gunicorn's `gunicorn.workers.base.Worker`, whose attributes and methods these are.
 """
@@ -84,7 +84,7 @@ class Worker:
         """Hook for subclasses: warn about settings that do not go together."""
 
     def notify(self):
-        """Show the arbiter that this worker is alive; more rarely than every `timeout` seconds it is killed."""
+        """Show the arbiter that this worker is alive; rarer than every `timeout` seconds it is killed."""
         self.tmp.notify()
 
     def run(self):
@@ -136,7 +136,7 @@ class Worker:
         leave(0)
 
     def init_signals(self):
-        """Take the arbiter's handlers off and put the worker's on; each one also wakes `run` through the pipe."""
+        """Take the arbiter's handlers off and put the worker's on; each also wakes `run` through the pipe."""
         for number in self.SIGNALS:
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGQUIT, self.handle_quit)
