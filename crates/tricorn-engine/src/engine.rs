@@ -202,11 +202,14 @@ impl Engine {
         if let Some(error) = failed {
             inner.core.notices.push(Notice::Accept(error));
         }
+        // A long turn serves many connections before the next accept: it takes as many new ones, or a queue of them
+        // would wait for ever behind the busy ones.
+        let batch = self.config.accept_batch.saturating_add(events.len());
         for readiness in events.iter() {
             match readiness.token {
                 Token::Wake => self.poller.clear_wake(),
                 Token::Driver => turn.driver = true,
-                Token::Listener(index) => inner.accept(index as usize, self.config.accept_batch),
+                Token::Listener(index) => inner.accept(index as usize, batch),
                 Token::Connection(key) => inner.on_event(key, readiness),
             }
         }

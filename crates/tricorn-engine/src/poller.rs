@@ -68,6 +68,11 @@ impl Events {
         Events(Vec::with_capacity(256))
     }
 
+    #[allow(clippy::len_without_is_empty, reason = "nobody asks")]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = Readiness> + '_ {
         self.0.iter().map(|event| {
             let (flags, data) = (event.flags, event.data);
