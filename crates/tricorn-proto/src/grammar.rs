@@ -75,27 +75,27 @@ pub(crate) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && run(bytes, TOKEN) == bytes.len()
 }
 
-/// How many leading bytes may stand in a field value. Eight bytes a step: a byte below 0x20 or equal to 0x7f
-/// sets its high bit in `stop`, and the lowest set bit is exact (borrows only travel upwards).
+/// Bytes that are judged at once; compilers turn the judgement into vector instructions.
+const BLOCK: usize = 16;
+
+/// The place of the first byte in the block for which `stops` holds.
+#[inline(always)]
+fn first_in_block(block: &[u8; BLOCK], stops: impl Fn(u8) -> bool) -> Option<usize> {
+    let marks = block.map(|byte| if stops(byte) { 0xff } else { 0 });
+    let marks = u128::from_le_bytes(marks);
+    (marks != 0).then(|| (marks.trailing_zeros() / 8) as usize)
+}
+
+/// How many leading bytes may stand in a field value.
 #[inline]
 pub(crate) fn value_run(bytes: &[u8]) -> usize {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGHS: u64 = 0x8080_8080_8080_8080;
     let mut at = 0;
-    while let Some(word) = bytes.get(at..at + 8) {
-        let Ok(word) = <[u8; 8]>::try_from(word) else {
-            break;
-        };
-        let word = u64::from_le_bytes(word);
-        let delete = word ^ (ONES * 0x7f);
-        let stop = ((word.wrapping_sub(ONES * 0x20) & !word)
-            | (delete.wrapping_sub(ONES) & !delete))
-            & HIGHS;
-        if stop == 0 {
-            at += 8;
+    while let Some(block) = bytes.get(at..).and_then(|rest| rest.first_chunk::<BLOCK>()) {
+        let Some(place) = first_in_block(block, |byte| byte < b' ' || byte == 0x7f) else {
+            at += BLOCK;
             continue;
-        }
-        at += (stop.trailing_zeros() / 8) as usize;
+        };
+        at += place;
         if bytes.get(at) != Some(&b'\t') {
             return at;
         }
@@ -109,6 +109,36 @@ pub(crate) fn is_blank(byte: u8) -> bool {
     byte == b' ' || byte == b'\t'
 }
 
+/// The length of the name at the start of a field line, when a colon ends it, and whether it holds an underscore.
+#[inline]
+pub(crate) fn name_before_colon(line: &[u8]) -> Option<(usize, bool)> {
+    // Most names are letters, digits and hyphens; the table decides about the others.
+    let usual = |byte: u8| {
+        (byte | 0x20).wrapping_sub(b'a') < 26 || byte.wrapping_sub(b'0') < 10 || byte == b'-'
+    };
+    let mut at = 0;
+    while let Some(block) = line.get(at..).and_then(|rest| rest.first_chunk::<BLOCK>()) {
+        let Some(place) = first_in_block(block, |byte| !usual(byte)) else {
+            at += BLOCK;
+            continue;
+        };
+        at += place;
+        if line.get(at) == Some(&b':') {
+            return (at > 0).then_some((at, false));
+        }
+        break;
+    }
+    let mut classes = 0;
+    for (at, &byte) in line.iter().enumerate().skip(at) {
+        let class = CLASS[byte as usize];
+        if class & TOKEN == 0 {
+            return (byte == b':' && at > 0).then_some((at, classes & UNDERSCORE != 0));
+        }
+        classes |= class;
+    }
+    None
+}
+
 /// Without SP and HTAB at both ends, and nothing else.
 #[inline]
 pub(crate) fn trim(mut bytes: &[u8]) -> &[u8] {
@@ -117,6 +147,12 @@ pub(crate) fn trim(mut bytes: &[u8]) -> &[u8] {
     {
         bytes = rest;
     }
+    trim_end(bytes)
+}
+
+/// Without SP and HTAB at the end.
+#[inline]
+pub(crate) fn trim_end(mut bytes: &[u8]) -> &[u8] {
     while let [rest @ .., last] = bytes
         && is_blank(*last)
     {

@@ -3,22 +3,21 @@
 //! Not a buffer: the caller keeps the bytes until the head is complete. Invariants: each byte is looked at
 //! once however the head is cut into pieces, and the cut never changes the outcome.
 //! Source: RFC 9112, 2.2, 3 and 5.
+mod request_line;
+
 use alloc::vec::Vec;
 
 use memchr::memchr;
 
 use super::facts::{Facts, Verdict, unfold};
-use super::target::{self, Target};
-use crate::grammar::{self, is, is_blank, value_run};
+use super::target::Target;
+use crate::grammar::{self, is_blank, value_run};
 use crate::head::{Field, Head, Span};
 use crate::policy::{PeerTrust, Policy};
 use crate::reject::Reject;
 
 /// The most bytes of a whole head, whatever the settings multiply up to.
 const LARGEST_HEAD: usize = 256 * 1024 * 1024;
-const SHORTEST_METHOD: usize = 3;
-const LONGEST_METHOD: usize = 20;
-const VERSION_LEN: usize = 8;
 
 /// What the next byte belongs to. The order is the order in a head.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -114,193 +113,10 @@ impl HeadParser {
         self.state >= State::Method
     }
 
-    fn request_line(&mut self, buf: &[u8], policy: &Policy) -> Progress {
-        let mut limit = self
-            .base
-            .saturating_add(policy.line_limit())
-            .saturating_add(1);
-        loop {
-            let seen = &buf[..buf.len().min(limit)];
-            let progress = match self.state {
-                State::Start => self.start(seen),
-                State::StartLf => {
-                    let progress = self.start_lf(seen);
-                    limit = self
-                        .base
-                        .saturating_add(policy.line_limit())
-                        .saturating_add(1);
-                    progress
-                }
-                State::Method => self.method(seen, policy),
-                State::Target => self.target(seen, policy),
-                State::Version => self.version(seen, policy),
-                State::LineLf => match buf.get(self.at) {
-                    Some(b'\n') => {
-                        self.step(State::LineStart);
-                        return Ok(true);
-                    }
-                    Some(_) => Err(self.request_line_reject(buf)),
-                    None => return Ok(false),
-                },
-                _ => return Ok(true),
-            };
-            if !progress? {
-                if self.at < limit || self.state < State::Method {
-                    return Ok(false);
-                }
-                let rest = buf.get(self.base..).unwrap_or(&[]);
-                let length = memchr(b'\r', rest).unwrap_or(rest.len());
-                return Err(Reject::line_too_long(length, policy.line_limit()));
-            }
-        }
-    }
-
     #[inline]
     fn step(&mut self, next: State) {
         self.at += 1;
         self.state = next;
-    }
-
-    fn start(&mut self, seen: &[u8]) -> Progress {
-        match seen.get(self.at) {
-            None => return Ok(false),
-            Some(b'\r') if self.base == 0 => self.step(State::StartLf),
-            Some(b'\r' | b'\n') => return Err(self.request_line_reject(seen)),
-            Some(_) => self.state = State::Method,
-        }
-        Ok(true)
-    }
-
-    fn start_lf(&mut self, seen: &[u8]) -> Progress {
-        match seen.get(self.at) {
-            None => return Ok(false),
-            Some(b'\n') => {
-                self.step(State::Start);
-                self.base = self.at;
-            }
-            Some(_) => return Err(Reject::request_line(seen)),
-        }
-        Ok(true)
-    }
-
-    fn method(&mut self, seen: &[u8], policy: &Policy) -> Progress {
-        let unconventional = policy.permit_unconventional_http_method;
-        let class = if unconventional {
-            grammar::TOKEN
-        } else {
-            grammar::METHOD
-        };
-        let longest = if unconventional {
-            usize::MAX
-        } else {
-            LONGEST_METHOD
-        };
-        while let Some(&byte) = seen.get(self.at) {
-            let length = self.at - self.base;
-            if is(byte, class) && length < longest {
-                self.at += 1;
-                continue;
-            }
-            return match byte {
-                b'\r' | b'\n' => Err(self.request_line_reject(seen)),
-                b' ' if length >= SHORTEST_METHOD || (unconventional && length > 0) => {
-                    self.method_end = self.at;
-                    self.step(State::Target);
-                    Ok(true)
-                }
-                _ => Err(Reject::method(word(seen, self.base))),
-            };
-        }
-        Ok(false)
-    }
-
-    fn target(&mut self, seen: &[u8], policy: &Policy) -> Progress {
-        let start = self.method_end + 1;
-        self.at += grammar::run(seen.get(self.at..).unwrap_or(&[]), grammar::TARGET);
-        match seen.get(self.at) {
-            None => return Ok(false),
-            Some(b' ') if self.at > start => {}
-            Some(_) => return Err(self.request_line_reject(seen)),
-        }
-        let written = &seen[self.base..self.method_end];
-        let upper;
-        let method = if policy.casefold_http_method {
-            upper = written.to_ascii_uppercase();
-            &upper
-        } else {
-            written
-        };
-        self.target_end = self.at;
-        match target::split(method, &seen[start..self.at]) {
-            Some(target) => self.target = target,
-            None => return Err(self.request_line_reject(seen)),
-        }
-        self.step(State::Version);
-        Ok(true)
-    }
-
-    fn version(&mut self, seen: &[u8], policy: &Policy) -> Progress {
-        let start = self.target_end + 1;
-        let text = seen.get(start..).unwrap_or(&[]);
-        let version = match text.get(..VERSION_LEN) {
-            Some(&[b'H', b'T', b'T', b'P', b'/', major, b'.', minor])
-                if major.is_ascii_digit() && minor.is_ascii_digit() =>
-            {
-                (major - b'0', minor - b'0')
-            }
-            _ => {
-                let fits = |(&byte, &form): (&u8, &u8)| {
-                    if form == b'd' {
-                        byte.is_ascii_digit()
-                    } else {
-                        byte == form
-                    }
-                };
-                let matched = text
-                    .iter()
-                    .zip(b"HTTP/d.d")
-                    .take_while(|&pair| fits(pair))
-                    .count();
-                self.at = start + matched;
-                return match text.get(matched) {
-                    None => Ok(false),
-                    Some(b'\n') => Err(self.request_line_reject(seen)),
-                    Some(_) => Err(Reject::version(until_line_end(text))),
-                };
-            }
-        };
-        if version.0 != 1 && !policy.permit_unconventional_http_version {
-            return Err(
-                if until_line_end(text).len() > VERSION_LEN && text.get(VERSION_LEN) != Some(&b'\n')
-                {
-                    Reject::version(until_line_end(text))
-                } else {
-                    Reject::unsupported_version(version.0, version.1)
-                },
-            );
-        }
-        self.version = version;
-        self.at = start + VERSION_LEN;
-        match seen.get(self.at) {
-            None => Ok(false),
-            Some(b'\r') => {
-                self.step(State::LineLf);
-                Ok(true)
-            }
-            Some(b'\n') => Err(self.request_line_reject(seen)),
-            Some(_) => Err(Reject::version(until_line_end(text))),
-        }
-    }
-
-    /// The request line breaks the grammar; a line that ends in a bare LF is told so.
-    #[cold]
-    fn request_line_reject(&self, buf: &[u8]) -> Reject {
-        let rest = buf.get(self.base..).unwrap_or(&[]);
-        let line = until_line_end(rest);
-        match (rest.get(line.len()), rest.get(line.len() + 1)) {
-            (Some(b'\n'), _) => Reject::request_line(b"bare LF as line terminator"),
-            _ => Reject::request_line(line),
-        }
     }
 
     fn field_lines(
@@ -313,6 +129,9 @@ impl HeadParser {
         let size_limit = policy.field_size_limit();
         let lines_limit = policy.fields_limit();
         loop {
+            if self.state == State::LineStart && !policy.permit_obsolete_folding {
+                self.whole_lines(buf, policy, trust, head)?;
+            }
             if self.state == State::LineStart
                 && !self.line_start(buf, policy, trust, head, lines_limit)?
             {
@@ -336,6 +155,61 @@ impl HeadParser {
                 self.commit(buf, policy, trust, head)?;
             }
         }
+    }
+
+    /// Takes whole, well-formed lines at full speed and stops in front of anything else, which the automaton then
+    /// meets again from its first byte on.
+    fn whole_lines(
+        &mut self,
+        buf: &[u8],
+        policy: &Policy,
+        trust: PeerTrust,
+        head: &mut Head,
+    ) -> Result<(), Reject> {
+        let size_limit = policy.field_size_limit();
+        let lines_limit = policy.fields_limit();
+        let (mut line, base) = (self.at, self.base);
+        let span = |start: usize, end: usize| Span {
+            start: (start - base) as u32,
+            end: (end - base) as u32,
+        };
+        while self.lines < lines_limit && line - base <= LARGEST_HEAD {
+            let Some(rest) = buf.get(line..) else { break };
+            let Some((name_len, has_underscore)) = grammar::name_before_colon(rest) else {
+                break;
+            };
+            let mut start = name_len + 1;
+            while rest.get(start).is_some_and(|&byte| is_blank(byte)) {
+                start += 1;
+            }
+            let Some(tail) = rest.get(start..) else { break };
+            let value_len = value_run(tail);
+            let Some(b"\r\n") = tail.get(value_len..value_len + 2) else {
+                break;
+            };
+            let line_len = start + value_len + 2;
+            if line_len > size_limit {
+                break;
+            }
+            let value = grammar::trim_end(&tail[..value_len]);
+            let value_span = span(line + start, line + start + value.len());
+            let name = &rest[..name_len];
+            (self.line, self.name_end) = (line, line + name_len);
+            self.lines += 1;
+            let flags = (value_span, has_underscore);
+            if let Verdict::Keep =
+                self.facts
+                    .note((name, value), flags, self.version, policy, trust)?
+            {
+                head.fields.push(Field {
+                    name: span(line, line + name_len),
+                    value: value_span,
+                });
+            }
+            line += line_len;
+        }
+        self.at = line;
+        Ok(())
     }
 
     fn line_start(
@@ -392,34 +266,8 @@ impl HeadParser {
 
     /// From wherever the field stands to the LF of its line; `seen` ends where the line has to end at the latest.
     fn field_line(&mut self, seen: &[u8], policy: &Policy) -> Progress {
-        if self.state == State::Name {
-            let mut at = self.at;
-            let mut classes = 0;
-            loop {
-                let Some(&byte) = seen.get(at) else {
-                    self.at = at;
-                    self.has_underscore |= classes & grammar::UNDERSCORE != 0;
-                    return Ok(false);
-                };
-                let class = grammar::CLASS[byte as usize];
-                if class & grammar::TOKEN == 0 {
-                    break;
-                }
-                classes |= class;
-                at += 1;
-            }
-            self.at = at;
-            self.has_underscore |= classes & grammar::UNDERSCORE != 0;
-            self.name_end = at;
-            let byte = seen[at];
-            if byte == b':' && at > self.line {
-                self.value = at + 1;
-                self.step(State::Value);
-            } else if is_blank(byte) && policy.strip_header_spaces && at > self.line {
-                self.state = State::NameBlank;
-            } else {
-                return Err(self.name_reject(seen));
-            }
+        if self.state == State::Name && !self.name(seen, policy)? {
+            return Ok(false);
         }
         if self.state == State::NameBlank {
             while seen.get(self.at).is_some_and(|&byte| is_blank(byte)) {
@@ -455,13 +303,45 @@ impl HeadParser {
         }
     }
 
-    /// What stands before the colon is no name; or there is no colon.
+    /// The name and the byte behind it.
+    fn name(&mut self, seen: &[u8], policy: &Policy) -> Progress {
+        let mut at = self.at;
+        let mut classes = 0;
+        loop {
+            let Some(&byte) = seen.get(at) else {
+                self.at = at;
+                self.has_underscore |= classes & grammar::UNDERSCORE != 0;
+                return Ok(false);
+            };
+            let class = grammar::CLASS[byte as usize];
+            if class & grammar::TOKEN == 0 {
+                break;
+            }
+            classes |= class;
+            at += 1;
+        }
+        self.at = at;
+        self.has_underscore |= classes & grammar::UNDERSCORE != 0;
+        self.name_end = at;
+        let byte = seen[at];
+        if byte == b':' && at > self.line {
+            self.value = at + 1;
+            self.step(State::Value);
+        } else if is_blank(byte) && policy.strip_header_spaces && at > self.line {
+            self.state = State::NameBlank;
+        } else {
+            return Err(self.name_reject(seen));
+        }
+        Ok(true)
+    }
+
+    /// What stands before the colon is no name; or the line ends without a colon.
     #[cold]
     fn name_reject(&self, seen: &[u8]) -> Reject {
         let line = until_line_end(seen.get(self.line..).unwrap_or(&[]));
-        match memchr(b':', line) {
-            Some(colon) if colon > 0 => Reject::header_name(&line[..colon]),
-            _ => Reject::header_line(line),
+        match seen.get(self.at) {
+            Some(b':' | b'\r' | b'\n') => Reject::header_line(line),
+            _ => Reject::header_name(&line[..memchr(b':', line).unwrap_or(line.len())]),
         }
     }
 
@@ -552,11 +432,4 @@ fn join_folds(head: &mut Head) {
 fn until_line_end(bytes: &[u8]) -> &[u8] {
     let end = memchr::memchr2(b'\r', b'\n', bytes).unwrap_or(bytes.len());
     &bytes[..end]
-}
-
-/// From `start` to the next space or line end.
-fn word(bytes: &[u8], start: usize) -> &[u8] {
-    let rest = bytes.get(start..).unwrap_or(&[]);
-    let end = memchr::memchr3(b' ', b'\r', b'\n', rest).unwrap_or(rest.len());
-    &rest[..end]
 }
