@@ -324,7 +324,7 @@ impl EnvironBuilder {
         let script = from_peer.unwrap_or(&self.constants.script_name);
         let Some(path) = head.path().strip_prefix(script) else {
             return Err(EnvironError::Reject(Reject {
-                kind: RejectKind::Internal,
+                kind: RejectKind::ScriptName,
                 message: format!(
                     "Configuration problem: Request path {} does not start with SCRIPT_NAME {}",
                     text::repr(latin1(py, head.path())?.as_any()),

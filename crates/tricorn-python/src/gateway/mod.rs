@@ -4,11 +4,13 @@
 //! and when, is the driver's business.
 mod access;
 mod cache;
+mod deliver;
 mod environ;
 mod faults;
 mod file_wrapper;
 mod hooks;
 mod input;
+mod kit;
 mod request;
 mod response;
 mod socket;

@@ -147,14 +147,10 @@ impl Response {
     ) -> Result<(), Gone> {
         let outcome = {
             let mut state = self.lock(py);
-            let close = state.force_close;
             let Some(exchange) = state.exchange.as_mut() else {
                 return Err(Gone);
             };
             if !exchange.head_ended() {
-                if close {
-                    exchange.force_close();
-                }
                 exchange.end_head(known_length);
             }
             exchange.write(block)

@@ -209,7 +209,7 @@ fn start_response(
         .ok_or_else(|| bad_status(&status))?;
     let fields = plain_list(&headers)?;
     let mut state = this.lock(py);
-    let outcome = encode(py, &mut state, status_bytes, &fields);
+    let outcome = encode(&mut state, status_bytes, &fields);
     let before = match &outcome {
         Ok(()) => state.status.replace(status.to_owned().unbind()),
         Err(_) => state.status.take(),
@@ -299,16 +299,14 @@ impl Fault {
 }
 
 /// Hands status and fields to the encoder. Runs no Python code: the state is locked.
-fn encode(
-    py: Python<'_>,
-    state: &mut State,
-    status: &[u8],
-    fields: &Bound<'_, PyList>,
-) -> Result<(), Fault> {
+fn encode(state: &mut State, status: &[u8], fields: &Bound<'_, PyList>) -> Result<(), Fault> {
     let keep = state.keep_fields;
     let mut kept: Vec<OwnedField> = Vec::new();
     let mut response_length = None;
     let exchange = state.exchange.as_mut().ok_or(Fault::Finished)?;
+    if state.force_close {
+        exchange.force_close();
+    }
     exchange.begin_head(status).map_err(Fault::Status)?;
     for item in fields.iter() {
         let pair = item
@@ -343,7 +341,6 @@ fn encode(
             }
         }
     }
-    let _ = py;
     state.fields = kept;
     state.response_length = response_length;
     Ok(())

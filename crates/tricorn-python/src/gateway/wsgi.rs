@@ -1,34 +1,29 @@
 //! One WSGI call: environ in, the application called, its blocks out, the exchange ended exactly once.
 //!
 //! Source: PEP 3333. Invariants: no borrow and no lock is held while Python code runs; `close()` of the iterable is
-//! called once on every path; an application's mistake never reaches the next response.
+//! called once on every path, after the exchange has ended; an application's mistake never reaches the next response.
 use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use pyo3::exceptions::{PyAssertionError, PyException, PyTypeError};
-use pyo3::ffi;
+use pyo3::exceptions::PyException;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDelta, PyDict, PyList, PyTuple};
-use tricorn_engine::{Exchange, Gone, clock};
+use pyo3::types::{PyDelta, PyDict, PyString};
+use tricorn_engine::{Exchange, clock};
 use tricorn_proto::{Reject, RejectKind};
 use tricorn_scoreboard::Slot;
 
 use super::access::Source;
-use super::environ::{Constants, EnvironBuilder, EnvironError, Parts};
+use super::deliver::{Failure, deliver, needs_no_close};
+use super::environ::{Constants, EnvironBuilder, Parts};
 use super::faults::ErrorLog;
 use super::file_wrapper::FileWrapper;
 use super::hooks::Hooks;
-use super::input::Input;
+use super::kit::Kit;
 use super::request::{Changes, Request};
-use super::response::Response;
-use super::socket::ConnectionSocket;
-use super::start_response::{early_hints_of, start_response_of, write_of};
-use super::text::repr;
+use super::text::as_latin1;
 use crate::log::access::AccessLog;
-
-const SERVER_ERROR: &[u8] = b"500 Internal Server Error";
 
 /// Calls one application; one per thread, because its caches are.
 pub struct Wsgi {
@@ -39,96 +34,21 @@ pub struct Wsgi {
     access: AccessLog,
     environ: EnvironBuilder,
     slot: &'static Slot,
-    /// The objects of the last request, when nobody kept one of them.
+    /// The kit of the last request, when nobody kept a part of it.
     spare: RefCell<Option<Kit>>,
     keep_fields: bool,
 }
 
-/// What an application gets besides strings; made once and used again while nobody holds on to it.
-struct Kit {
-    response: Py<Response>,
-    start_response: Py<PyAny>,
-    early_hints: Py<PyAny>,
-    input: Py<PyAny>,
-    socket: Py<ConnectionSocket>,
-}
-
-/// References to the response that a kit itself has: its own, and those of start_response, early_hints, write, input
-/// and socket.
-const KIT_REFERENCES: isize = 6;
-
-impl Kit {
-    fn new(py: Python<'_>, keep_fields: bool) -> PyResult<Kit> {
-        let response = Bound::new(py, Response::new(keep_fields))?;
-        let write = write_of(&response)?.unbind();
-        response.get().lock(py).write = Some(write);
-        let input = Bound::new(py, Input::new(response.clone().unbind()))?.into_any();
-        let socket = Bound::new(py, ConnectionSocket::new(response.clone().unbind()))?;
-        Ok(Kit {
-            start_response: start_response_of(&response)?.unbind(),
-            early_hints: early_hints_of(&response)?.unbind(),
-            input: input.unbind(),
-            socket: socket.unbind(),
-            response: response.unbind(),
-        })
-    }
-
-    /// Nobody but the kit holds any part of it.
-    fn is_free(&self, py: Python<'_>) -> bool {
-        if cfg!(Py_GIL_DISABLED) {
-            return false;
-        }
-        let single = |object: *mut ffi::PyObject| {
-            // SAFETY: a live object of the kit's; with the GIL held its count does not change meanwhile.
-            unsafe { ffi::Py_REFCNT(object) == 1 }
-        };
-        let write_is_single = self
-            .response
-            .get()
-            .lock(py)
-            .write
-            .as_ref()
-            .is_some_and(|write| single(write.as_ptr()));
-        // SAFETY: as above.
-        let references = unsafe { ffi::Py_REFCNT(self.response.as_ptr()) };
-        write_is_single
-            && references == KIT_REFERENCES as ffi::Py_ssize_t
-            && single(self.start_response.as_ptr())
-            && single(self.early_hints.as_ptr())
-            && single(self.input.as_ptr())
-            && single(self.socket.as_ptr())
-            && self.socket.get().is_untouched()
-    }
-}
-
-/// Why the response did not come to its end.
-enum Failure {
-    /// The application (or a hook) raised.
-    Raised(PyErr),
-    /// The request asks for something the configuration does not allow.
-    Reject(Reject),
-    Gone,
-}
-
-impl From<PyErr> for Failure {
-    fn from(error: PyErr) -> Self {
-        Failure::Raised(error)
-    }
-}
-
-impl From<Gone> for Failure {
-    fn from(_: Gone) -> Self {
-        Failure::Gone
-    }
-}
-
-impl From<EnvironError> for Failure {
-    fn from(error: EnvironError) -> Self {
-        match error {
-            EnvironError::Python(error) => Failure::Raised(error),
-            EnvironError::Reject(reject) => Failure::Reject(reject),
-        }
-    }
+/// One request on its way through the gateway.
+struct Call<'a, 'py> {
+    py: Python<'py>,
+    kit: &'a Kit,
+    /// Made only for hooks and custom loggers.
+    request: Option<Bound<'py, Request>>,
+    environ: Option<Bound<'py, PyDict>>,
+    /// What the application returned, while it may have to be closed.
+    iterable: Option<Bound<'py, PyAny>>,
+    received_ns: u64,
 }
 
 impl Wsgi {
@@ -189,82 +109,60 @@ impl Wsgi {
             Some(kit) => kit,
             None => Kit::new(py, self.keep_fields)?,
         };
-        let wants_request = self.hooks.any() || self.access.uses_python();
-        let request = if wants_request {
-            let request = Request::new(
-                &exchange,
-                kit.input.clone_ref(py),
-                kit.response.clone_ref(py),
-            );
-            Some(Bound::new(py, request)?)
-        } else {
-            None
-        };
-        let mut environ = None;
-        let outcome = self.respond(py, &kit, request.as_ref(), exchange, &mut environ);
-        let exit = self.conclude(
+        let mut call = Call {
             py,
-            &kit,
-            request.as_ref(),
-            environ.as_ref(),
-            outcome,
+            kit: &kit,
+            request: None,
+            environ: None,
+            iterable: None,
             received_ns,
-        );
-        let response = kit.response.bind(py);
+        };
+        let outcome = self.respond(&mut call, exchange);
+        let exit = self.conclude(&call, outcome);
+        let closed = self.close(&mut call);
         let hook = self.hooks.post_request(
             py,
             &self.worker,
-            request.as_ref(),
-            environ.as_ref(),
-            response,
+            call.request.as_ref(),
+            call.environ.as_ref(),
+            kit.response.bind(py),
             &self.log,
         );
-        drop((environ, request));
-        self.put_back(py, kit);
-        exit.and(hook)
-    }
-
-    fn put_back(&self, py: Python<'_>, kit: Kit) {
-        if kit.is_free(py) {
-            kit.response.get().clear(py);
+        drop(call);
+        if let Some(kit) = kit.recycled(py) {
             let before = self.spare.borrow_mut().replace(kit);
             drop(before);
-        } else {
-            kit.response.get().retire(py);
         }
+        exit.and(closed).and(hook)
     }
 
     /// Hook, environ, application, blocks. The exchange is in the response afterwards.
-    fn respond<'py>(
-        &self,
-        py: Python<'py>,
-        kit: &Kit,
-        request: Option<&Bound<'py, Request>>,
-        exchange: Exchange,
-        environ_out: &mut Option<Bound<'py, PyDict>>,
-    ) -> Result<(), Failure> {
-        let hooked = self
-            .hooks
-            .pre_request(py, &self.worker, request, &self.log, &exchange);
-        let built = hooked
-            .map_err(Failure::from)
-            .and_then(|()| self.build_environ(py, kit, request, &exchange));
-        kit.response.get().take_on(py, exchange);
-        let environ = environ_out.insert(built?);
-        let iterable = self
-            .app
-            .bind(py)
-            .call1((&*environ, kit.start_response.bind(py)))?;
-        self.deliver(py, kit.response.get(), &iterable)
+    fn respond(&self, call: &mut Call<'_, '_>, exchange: Exchange) -> Result<(), Failure> {
+        let py = call.py;
+        let response = call.kit.response.get();
+        let built = self.prepare(call, &exchange);
+        response.take_on(py, exchange);
+        let environ = call.environ.insert(built?);
+        let app = self.app.bind(py);
+        let iterable = app.call1((&*environ, call.kit.start_response.bind(py)))?;
+        let iterable = call.iterable.insert(iterable);
+        deliver(py, response, iterable)
     }
 
-    fn build_environ<'py>(
+    /// The pre_request hook, then the environ.
+    fn prepare<'py>(
         &self,
-        py: Python<'py>,
-        kit: &Kit,
-        request: Option<&Bound<'py, Request>>,
+        call: &mut Call<'_, 'py>,
         exchange: &Exchange,
     ) -> Result<Bound<'py, PyDict>, Failure> {
+        let (py, kit) = (call.py, call.kit);
+        if self.hooks.any() || self.access.uses_python() {
+            let (input, response) = (kit.input.clone_ref(py), kit.response.clone_ref(py));
+            call.request = Some(Bound::new(py, Request::new(exchange, input, response))?);
+        }
+        let request = call.request.as_ref();
+        self.hooks
+            .pre_request(py, &self.worker, request, &self.log, exchange)?;
         let parts = Parts {
             input: kit.input.bind(py),
             early_hints: kit.early_hints.bind(py),
@@ -274,68 +172,22 @@ impl Wsgi {
             Some(request) if self.hooks.pre_is_custom() => Some(Changes::of(request)?),
             _ => None,
         };
-        let fields = match &changes {
-            Some(changes) => changes.fields()?,
-            None => None,
+        let Some(changes) = changes else {
+            return Ok(self.environ.build(py, exchange, &parts, None)?);
         };
+        let fields = changes.fields()?;
         let environ = self
             .environ
             .build(py, exchange, &parts, fields.as_deref())?;
-        if let Some(changes) = changes {
-            changes.apply(&environ)?;
-        }
+        changes.apply(&environ)?;
         Ok(environ)
     }
 
-    /// Sends what the application returned, and closes it.
-    fn deliver(
-        &self,
-        py: Python<'_>,
-        response: &Response,
-        iterable: &Bound<'_, PyAny>,
-    ) -> Result<(), Failure> {
-        // Lists, tuples and bytes have no close().
-        if let Ok(list) = iterable.cast_exact::<PyList>() {
-            let blocks: Vec<_> = list.iter().collect();
-            return send_all(py, response, &blocks);
-        }
-        if let Ok(tuple) = iterable.cast_exact::<PyTuple>() {
-            let blocks: Vec<_> = tuple.iter().collect();
-            return send_all(py, response, &blocks);
-        }
-        let sent = send_iterable(py, response, iterable);
-        let closed = match iterable.getattr_opt(intern!(py, "close")) {
-            Ok(Some(close)) => close.call0().map(|_| ()),
-            Ok(None) => Ok(()),
-            Err(error) => Err(error),
-        };
-        match (sent, closed) {
-            (Ok(()), closed) => Ok(closed?),
-            (Err(failure), Ok(())) => Err(failure),
-            (Err(failure), Err(error)) => {
-                self.log
-                    .exception(py, &error, "Error closing the application's iterable", &[]);
-                Err(failure)
-            }
-        }
-    }
-
     /// Ends the exchange: logs the fault, answers it when nothing has left, writes the access line.
-    fn conclude<'py>(
-        &self,
-        py: Python<'py>,
-        kit: &Kit,
-        request: Option<&Bound<'py, Request>>,
-        environ: Option<&Bound<'py, PyDict>>,
-        outcome: Result<(), Failure>,
-        received_ns: u64,
-    ) -> PyResult<()> {
-        let response = kit.response.bind(py);
-        let (fault, gone) = {
-            let mut state = response.get().lock(py);
-            (state.body_fault.take(), state.gone)
-        };
-        let Some(exchange) = response.get().release(py) else {
+    fn conclude(&self, call: &Call<'_, '_>, outcome: Result<(), Failure>) -> PyResult<()> {
+        let py = call.py;
+        let response = call.kit.response.get();
+        let Some(exchange) = response.release(py) else {
             return Ok(());
         };
         let (answer, exit) = match outcome {
@@ -351,20 +203,12 @@ impl Wsgi {
             }
             Err(Failure::Raised(error)) => {
                 let exit = !error.is_instance_of::<PyException>(py);
-                let answer = self.explain(py, &error, &exchange, fault, gone);
+                let answer = self.explain(call, &error, &exchange);
                 (Some(answer), exit.then_some(error))
             }
         };
-        let failed = answer.is_some() && !exchange.head_sent();
-        self.record(
-            py,
-            response,
-            request,
-            environ,
-            &exchange,
-            failed,
-            received_ns,
-        );
+        let refusal = answer.as_ref().filter(|_| !exchange.head_sent());
+        self.record(call, &exchange, refusal);
         match answer {
             Some(reject) => exchange.fail(&reject),
             None => exchange.finish(),
@@ -373,186 +217,94 @@ impl Wsgi {
     }
 
     /// Puts an exception into the log. Returns what to answer if nothing has left yet.
-    fn explain(
-        &self,
-        py: Python<'_>,
-        error: &PyErr,
-        exchange: &Exchange,
-        fault: Option<Reject>,
-        gone: bool,
-    ) -> Reject {
-        if gone {
-            self.log.debug(
-                py,
-                "Ignoring an error of the application after the client left",
-            );
-        } else if let Some(fault) = fault {
-            self.log
-                .invalid_request(py, exchange.peer(), &fault.to_string());
+    fn explain(&self, call: &Call<'_, '_>, error: &PyErr, exchange: &Exchange) -> Reject {
+        let py = call.py;
+        let (fault, gone) = {
+            let mut state = call.kit.response.get().lock(py);
+            (state.body_fault.take(), state.gone)
+        };
+        if let Some(fault) = fault {
+            let message = fault.to_string();
+            self.log.invalid_request(py, exchange.peer(), &message);
             return fault;
+        }
+        if gone {
+            let message = "Ignoring an error of the application after the client left";
+            self.log.debug(py, message);
         } else if exchange.head_sent() {
             self.log.after_head(py, error);
         } else {
             self.log.before_head(py, error, exchange);
         }
-        Reject {
-            kind: RejectKind::Internal,
-            message: String::new(),
+        Reject::of(RejectKind::Internal)
+    }
+
+    /// Calls the iterable's `close()`. The response is over: an exception is only logged, unless it is no `Exception`.
+    fn close(&self, call: &mut Call<'_, '_>) -> PyResult<()> {
+        let py = call.py;
+        let Some(iterable) = call.iterable.take().filter(|kept| !needs_no_close(kept)) else {
+            return Ok(());
+        };
+        let closed = match iterable.getattr_opt(intern!(py, "close")) {
+            Ok(Some(close)) => close.call0().map(drop),
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        match closed {
+            Err(error) if error.is_instance_of::<PyException>(py) => {
+                self.log.after_head(py, &error);
+                Ok(())
+            }
+            closed => closed,
         }
     }
 
-    #[allow(clippy::too_many_arguments, reason = "the parts of one access line")]
-    fn record<'py>(
-        &self,
-        py: Python<'py>,
-        response: &Bound<'py, Response>,
-        request: Option<&Bound<'py, Request>>,
-        environ: Option<&Bound<'py, PyDict>>,
-        exchange: &Exchange,
-        failed: bool,
-        received_ns: u64,
-    ) {
+    /// The access line. `refusal`: what is answered instead of the application's response.
+    fn record(&self, call: &Call<'_, '_>, exchange: &Exchange, refusal: Option<&Reject>) {
         if !self.access.is_enabled() {
             return;
         }
-        let duration_ns = clock::now_ns().saturating_sub(received_ns);
+        let py = call.py;
+        let duration_ns = clock::now_ns().saturating_sub(call.received_ns);
+        if let Some(refusal) = refusal {
+            let line = format!("{} {}", refusal.status(), refusal.reason());
+            let status = PyString::new(py, &line).unbind();
+            let before = call.kit.response.get().lock(py).status.replace(status);
+            drop(before);
+        }
         if self.access.uses_python() {
-            if let (Some(request), Some(environ)) = (request, environ)
-                && let Err(error) =
-                    self.record_in_python(py, response, request, environ, duration_ns)
-            {
-                self.log
-                    .exception(py, &error, "Error writing the access log", &[]);
+            if let Err(error) = self.record_in_python(call, duration_ns) {
+                let message = "Error writing the access log";
+                self.log.exception(py, &error, message, &[]);
             }
             return;
         }
         let (status, fields) = {
-            let state = response.get().lock(py);
-            (
-                state.status.as_ref().map(|status| status.clone_ref(py)),
-                state.fields.clone(),
-            )
+            let state = call.kit.response.get().lock(py);
+            let status = state.status.as_ref().map(|status| status.clone_ref(py));
+            (status, state.fields.clone())
         };
         let status = status.as_ref().map(|status| status.bind(py));
-        let status = match status.and_then(|status| super::text::as_latin1(status)) {
-            Some(status) if !failed => status,
-            _ => SERVER_ERROR,
-        };
-        self.access.record(&Source::new(
-            py,
-            exchange,
-            environ,
-            status,
-            &fields,
-            duration_ns,
-        ));
+        let status = status.and_then(|status| as_latin1(status)).unwrap_or(b"-");
+        let environ = call.environ.as_ref();
+        let source = Source::new(py, exchange, environ, status, &fields, duration_ns);
+        self.access.record(&source);
     }
 
-    fn record_in_python<'py>(
-        &self,
-        py: Python<'py>,
-        response: &Bound<'py, Response>,
-        request: &Bound<'py, Request>,
-        environ: &Bound<'py, PyDict>,
-        duration_ns: u64,
-    ) -> PyResult<()> {
+    /// `log.access(resp, req, environ, request_time)`.
+    fn record_in_python(&self, call: &Call<'_, '_>, duration_ns: u64) -> PyResult<()> {
+        let (py, kit) = (call.py, call.kit);
+        let (Some(request), Some(environ)) = (&call.request, &call.environ) else {
+            return Ok(());
+        };
         let micros = duration_ns / 1_000;
-        let duration = PyDelta::new(
-            py,
-            (micros / 86_400_000_000) as i32,
-            (micros / 1_000_000 % 86_400) as i32,
-            (micros % 1_000_000) as i32,
-            false,
-        )?;
-        self.log.logger(py).call_method1(
-            intern!(py, "access"),
-            (response, request, environ, duration),
-        )?;
+        let (days, micros) = (micros / 86_400_000_000, micros % 86_400_000_000);
+        let (seconds, micros) = (micros / 1_000_000, micros % 1_000_000);
+        let duration = PyDelta::new(py, days as i32, seconds as i32, micros as i32, false)?;
+        let arguments = (kit.response.bind(py), request, environ, duration);
+        self.log
+            .logger(py)
+            .call_method1(intern!(py, "access"), arguments)?;
         Ok(())
     }
-}
-
-/// Blocks that are all at hand: the length of the whole is known.
-fn send_all(
-    py: Python<'_>,
-    response: &Response,
-    blocks: &[Bound<'_, PyAny>],
-) -> Result<(), Failure> {
-    let mut length = 0;
-    for block in blocks {
-        length += as_bytes(block)?.len() as u64;
-    }
-    ensure_started(py, response)?;
-    if blocks.is_empty() {
-        response.send(py, b"", Some(0))?;
-    }
-    for block in blocks {
-        response.send(py, as_bytes(block)?, Some(length))?;
-    }
-    Ok(())
-}
-
-fn send_iterable(
-    py: Python<'_>,
-    response: &Response,
-    iterable: &Bound<'_, PyAny>,
-) -> Result<(), Failure> {
-    if let Ok(wrapper) = iterable.cast_exact::<FileWrapper>()
-        && send_file(py, response, wrapper.get())?
-    {
-        return Ok(());
-    }
-    let mut any = false;
-    for block in iterable.try_iter()? {
-        let block = block?;
-        let bytes = as_bytes(&block)?;
-        ensure_started(py, response)?;
-        response.send(py, bytes, None)?;
-        any = true;
-    }
-    if !any {
-        ensure_started(py, response)?;
-        response.send(py, b"", Some(0))?;
-    }
-    Ok(())
-}
-
-/// Lets the engine send the file. `false`: it cannot, its blocks have to be read.
-fn send_file(py: Python<'_>, response: &Response, wrapper: &FileWrapper) -> Result<bool, Failure> {
-    {
-        let state = response.lock(py);
-        let able = state.exchange.as_ref().is_some_and(Exchange::can_send_file);
-        if !able || state.status.is_none() {
-            return Ok(false);
-        }
-    }
-    let Some(sendable) = wrapper.sendable(py)? else {
-        return Ok(false);
-    };
-    response.send(py, b"", Some(sendable.length))?;
-    let mut state = response.lock(py);
-    let Some(exchange) = state.exchange.as_mut() else {
-        return Err(Failure::Gone);
-    };
-    exchange.send_file(sendable.file, sendable.offset, sendable.length)?;
-    Ok(true)
-}
-
-fn as_bytes<'a>(block: &'a Bound<'_, PyAny>) -> PyResult<&'a [u8]> {
-    match block.cast::<PyBytes>() {
-        Ok(bytes) => Ok(bytes.as_bytes()),
-        Err(_) => Err(PyTypeError::new_err(format!(
-            "{} is not a byte string",
-            repr(block)
-        ))),
-    }
-}
-
-fn ensure_started(py: Python<'_>, response: &Response) -> PyResult<()> {
-    if response.lock(py).status.is_some() {
-        return Ok(());
-    }
-    Err(PyAssertionError::new_err(
-        "The application did not call start_response()",
-    ))
 }

@@ -1,0 +1,73 @@
+//! The objects an application gets besides strings, made once and used again while nobody holds on to them.
+//!
+//! Invariant: a kit is used again only when the gateway has the last reference to each of its parts, so that nothing
+//! an application kept of one request can touch another.
+use pyo3::ffi;
+use pyo3::prelude::*;
+
+use super::input::Input;
+use super::response::Response;
+use super::socket::ConnectionSocket;
+use super::start_response::{early_hints_of, start_response_of, write_of};
+
+pub struct Kit {
+    pub response: Py<Response>,
+    pub start_response: Py<PyAny>,
+    pub early_hints: Py<PyAny>,
+    pub input: Py<PyAny>,
+    pub socket: Py<ConnectionSocket>,
+}
+
+/// References to the response that a kit itself has: its own, and those of start_response, early_hints, write, input
+/// and socket.
+const OWN_REFERENCES: ffi::Py_ssize_t = 6;
+
+impl Kit {
+    pub fn new(py: Python<'_>, keep_fields: bool) -> PyResult<Kit> {
+        let response = Bound::new(py, Response::new(keep_fields))?;
+        let write = write_of(&response)?.unbind();
+        response.get().lock(py).write = Some(write);
+        let input = Bound::new(py, Input::new(response.clone().unbind()))?.into_any();
+        let socket = Bound::new(py, ConnectionSocket::new(response.clone().unbind()))?;
+        Ok(Kit {
+            start_response: start_response_of(&response)?.unbind(),
+            early_hints: early_hints_of(&response)?.unbind(),
+            input: input.unbind(),
+            socket: socket.unbind(),
+            response: response.unbind(),
+        })
+    }
+
+    /// After the request: the kit again, ready for the next one, or `None` when somebody kept a part of it.
+    pub fn recycled(self, py: Python<'_>) -> Option<Kit> {
+        if self.is_free(py) {
+            self.response.get().clear(py);
+            Some(self)
+        } else {
+            self.response.get().retire(py);
+            None
+        }
+    }
+
+    /// Nobody but the kit holds any part of it. Without a GIL the counts say nothing.
+    fn is_free(&self, py: Python<'_>) -> bool {
+        if cfg!(Py_GIL_DISABLED) {
+            return false;
+        }
+        let count = |object: *mut ffi::PyObject| {
+            // SAFETY: a live object of the kit's; with the GIL held its count does not change meanwhile.
+            unsafe { ffi::Py_REFCNT(object) }
+        };
+        let write = match &self.response.get().lock(py).write {
+            Some(write) => count(write.as_ptr()),
+            None => return false,
+        };
+        write == 1
+            && count(self.response.as_ptr()) == OWN_REFERENCES
+            && count(self.start_response.as_ptr()) == 1
+            && count(self.early_hints.as_ptr()) == 1
+            && count(self.input.as_ptr()) == 1
+            && count(self.socket.as_ptr()) == 1
+            && self.socket.get().is_untouched()
+    }
+}
