@@ -162,21 +162,11 @@ impl BodyDecoder {
                     };
                 }
                 State::DataCr | State::DataLf => {
-                    let Some(&byte) = rest.first() else {
+                    if rest.is_empty() {
                         return Ok(BodyStep::NeedMore { consumed: at });
-                    };
-                    let is_cr = matches!(self.state, State::DataCr);
-                    if byte != if is_cr { b'\r' } else { b'\n' } {
-                        let from = if is_cr { at } else { at.saturating_sub(1) };
-                        let found = buf.get(from..).unwrap_or(rest);
-                        return Err(Reject::chunk_terminator(found.get(..2).unwrap_or(found)));
                     }
+                    self.state = self.terminator(buf, at)?;
                     at += 1;
-                    self.state = if is_cr {
-                        State::DataLf
-                    } else {
-                        State::Size(SizeLine::default())
-                    };
                 }
                 State::Trailers => {
                     let (read, ended) = self.trailers.read(rest, policy)?;
@@ -191,6 +181,20 @@ impl BodyDecoder {
         Ok(BodyStep::NeedMore {
             consumed: buf.len(),
         })
+    }
+
+    /// Judges the byte at `at`, one of the two behind a chunk's data: the state behind it.
+    fn terminator(&self, buf: &[u8], at: usize) -> Result<State, Reject> {
+        let is_cr = matches!(self.state, State::DataCr);
+        match buf.get(at) {
+            Some(b'\r') if is_cr => Ok(State::DataLf),
+            Some(b'\n') if !is_cr => Ok(State::Size(SizeLine::default())),
+            _ => {
+                let from = if is_cr { at } else { at.saturating_sub(1) };
+                let found = buf.get(from..).unwrap_or(&[]);
+                Err(Reject::chunk_terminator(found.get(..2).unwrap_or(found)))
+            }
+        }
     }
 }
 
