@@ -130,8 +130,7 @@ class Arbiter:
             self.master_name = "Master.2"
         self.pid = os.getpid()
         if self.cfg.pidfile is not None:
-            self.pidfile = Pidfile(self.cfg.pidfile + (".2" if self.master_pid else ""))
-            self.pidfile.create(self.pid)
+            self._create_pidfile()
         self.cfg.on_starting(self)
         self._core = _core.ArbiterCore(*self._decisive_settings(), self.master_pid != 0)
         self._core.install_signals()
@@ -210,6 +209,14 @@ class Arbiter:
         except ProcessLookupError:
             pass
 
+    def _abort_worker(self, pid, sig):
+        """End a worker that is stuck, after saying what it was at."""
+        worker = self.WORKERS.get(pid)
+        if worker is not None:
+            for method, target, seconds in worker.slot.requests_in_flight():
+                self.log.error("Worker (pid:%s) was busy with %s %s for %.1f s", pid, method, target, seconds)
+        self.kill_worker(pid, sig)
+
     def kill_workers(self, sig):
         for pid in list(self.WORKERS):
             self.kill_worker(pid, sig)
@@ -263,7 +270,7 @@ class Arbiter:
         except Exception as error:
             self.log.exception("Exception in worker process")
             print(f"{error}", file=sys.stderr)
-            return 1 if worker.booted else self.WORKER_BOOT_ERROR
+            return 255 if worker.booted else self.WORKER_BOOT_ERROR
         finally:
             self.log.info("Worker exiting (pid: %s)", worker.pid)
             try:
@@ -293,10 +300,12 @@ class Arbiter:
             worker_class = self.app.cfg.worker_class
             self.app.cfg.address  # noqa: B018  (raises for an address that cannot be)
             self.app.cfg.env  # noqa: B018
-            listeners = self._listeners_after(address, self.app.cfg)
             self.log.setup(self.app.cfg)
-        except Exception as error:
+            listeners = self._listeners_after(address, self.app.cfg)
+        except (Exception, SystemExit) as error:
+            # SystemExit: an address that stays in use, told in the log already.
             self.app.cfg = before
+            self.log.setup(before)
             self._core.reload_failed(str(error) or type(error).__name__)
             return
         self._configure(self.app.cfg, worker_class)
@@ -328,8 +337,11 @@ class Arbiter:
             self.pidfile.unlink()
             self.pidfile = None
         if self.cfg.pidfile is not None:
-            self.pidfile = Pidfile(self.cfg.pidfile)
-            self.pidfile.create(self.pid)
+            self._create_pidfile()
+
+    def _create_pidfile(self):
+        self.pidfile = Pidfile(self.cfg.pidfile + (".2" if self.master_pid else ""))
+        self.pidfile.create(self.pid)
 
     def _owns_listeners(self):
         """Whether nobody but us and our workers listens on our sockets."""
@@ -345,6 +357,10 @@ class Arbiter:
         self._core.set_stopping()
 
     def _close_listeners(self):
+        if self._owns_listeners() and getattr(self.worker_class, "accepts_in_engine", False):
+            # The workers hold the sockets as well: without this, newcomers would wait for the last of them.
+            for listener in self.LISTENERS:
+                listener.stop_listening()
         unlink = not (self.reexec_pid or self.master_pid or self.systemd or self.cfg.reuse_port)
         sock.close_sockets(self.LISTENERS, unlink)
         self.LISTENERS = []
@@ -373,7 +389,16 @@ class Arbiter:
         if self.reexec_pid:
             self._core.reexeced(self.reexec_pid)
             return
-        self.cfg.pre_exec(self)
+        try:
+            self.cfg.pre_exec(self)
+            self._exec_anew(master_pid)
+        except BaseException:
+            self.log.exception("Can't start the upgrade")
+        finally:
+            # Whatever went wrong: this process is no second arbiter.
+            os._exit(1)
+
+    def _exec_anew(self, master_pid):
         environ = self.cfg.env_orig.copy()
         environ["GUNICORN_PID"] = str(master_pid)
         fds = [listener.fileno() for listener in self.LISTENERS]

@@ -62,6 +62,10 @@ class BaseSocket:
     def refuse_newcomers(self):
         """Let no further connection complete; those in the accept queue stay."""
 
+    def stop_listening(self):
+        """Refuse connections in every process that holds the socket."""
+        _core.stop_listening(self._fd)
+
     def close(self):
         if self._fd < 0:
             return
@@ -90,6 +94,10 @@ class TCP6Socket(TCPSocket):
 
 
 class UnixSocket(BaseSocket):
+    def __init__(self, fd, conf, inherited=False):
+        super().__init__(fd, conf, inherited)
+        self._file = _identity(self.getsockname())
+
     def __str__(self):
         name = self.getsockname()
         return f"unix:{name if isinstance(name, str) else os.fsdecode(name)}"
@@ -98,14 +106,25 @@ class UnixSocket(BaseSocket):
         self.unlink()
 
     def unlink(self):
-        """Remove the file, so that nobody finds the socket any more."""
+        """Remove the file, so that nobody finds the socket any more; unless it is another server's by now."""
         name = self.getsockname()
-        if not isinstance(name, str) or not name:
+        if self._file is None or _identity(name) != self._file:
             return
         try:
             os.unlink(name)
         except OSError:
             pass
+
+
+def _identity(name):
+    """Which file a path stands for; None for abstract names and where there is none."""
+    if not isinstance(name, str) or not name:
+        return None
+    try:
+        status = os.lstat(name)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 _CLASSES = {"tcp": TCPSocket, "tcp6": TCP6Socket, "unix": UnixSocket}

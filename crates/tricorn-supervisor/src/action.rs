@@ -52,6 +52,8 @@ pub enum Action {
     ReopenLogs,
     /// Start the new program over the same sockets and feed `Reexeced`.
     Reexec,
+    /// The upgrade's arbiter has gone; ours goes on alone.
+    ForgetUpgrade,
     /// We are the only arbiter now: take over the pid file and the name.
     Promote,
     /// Let no new connection complete and tell the workers to empty the accept queue.

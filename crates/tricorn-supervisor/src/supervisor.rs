@@ -226,6 +226,7 @@ impl Supervisor {
     ) {
         if self.upgrade == Some(pid) {
             self.upgrade = None;
+            out.push(Action::ForgetUpgrade);
             return;
         }
         let Some(worker) = self.pool.remove(pid) else {

@@ -509,7 +509,7 @@ fn one_upgrade_at_a_time() {
     story.tell(Input::Reexeced { pid: 900 });
     let refused = "USR2 signal ignored. Child exists.";
     assert!(says(&story.signal(Signal::Usr2), Level::Warning, refused));
-    assert_eq!(story.exit(900, 1), []);
+    assert_eq!(story.exit(900, 1), [Action::ForgetUpgrade]);
     assert!(story.signal(Signal::Usr2).contains(&Action::Reexec));
 }
 

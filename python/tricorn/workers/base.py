@@ -9,8 +9,7 @@ import random
 import signal
 import sys
 
-from tricorn import privileges
-from tricorn.process_exit import leave
+from tricorn import _core, privileges
 from tricorn.reloader import BrokenApplication, make_reloader
 
 
@@ -38,6 +37,8 @@ class Worker:
         for name in ("ABRT", "HUP", "QUIT", "INT", "TERM", "USR1", "USR2", "WINCH", "CHLD")
     ]
 
+    # The engine accepts for this class: it leaves the accept set at once when told to, and shows it.
+    accepts_in_engine = False
     # The application is called by several threads of this process (wsgi.multithread).
     threaded = False
 
@@ -96,6 +97,7 @@ class Worker:
         for name, value in (self.cfg.env or {}).items():
             os.environ[name] = value
         privileges.drop(self.cfg.uid, self.cfg.gid, self.cfg.initgroups)
+        _core.follow_parent()
         random.seed()
         self.PIPE = os.pipe()
         for fd in self.PIPE:
@@ -105,6 +107,9 @@ class Worker:
             os.set_inheritable(listener.fileno(), False)
         self.log.close_on_exec()
         self.init_signals()
+        if self.ppid != os.getppid():
+            # It died before the kernel was asked to tell.
+            sys.exit(0)
         if self.cfg.reload:
             self.reloader = make_reloader(self.cfg, self._on_reload)
         self.load_wsgi()
@@ -129,11 +134,11 @@ class Worker:
                 self.reloader.add_extra_file(error.filename)
 
     def _on_reload(self, filename):
+        """A watched file has changed: finish what was begun; a worker with the new code takes over."""
         self.log.info("Worker reloading: %s modified", filename)
+        self.cfg.worker_int(self)
         self.alive = False
         os.write(self.PIPE[1], b"1")
-        self.cfg.worker_int(self)
-        leave(0)
 
     def init_signals(self):
         """Take the arbiter's handlers off and put the worker's on; each also wakes `run` through the pipe."""
@@ -153,6 +158,8 @@ class Worker:
         self.log.reopen_files()
 
     def handle_exit(self, sig, frame):
+        if self.ppid != os.getppid():
+            self.log.info("Parent changed, shutting down: %s", self)
         self.alive = False
 
     def handle_quit(self, sig, frame):

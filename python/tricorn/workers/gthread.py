@@ -5,6 +5,7 @@ from tricorn.workers.base import Worker
 
 
 class ThreadWorker(Worker):
+    accepts_in_engine = True
     threaded = True
 
     def run(self):

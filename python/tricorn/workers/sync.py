@@ -5,5 +5,7 @@ from tricorn.workers.base import Worker
 
 
 class SyncWorker(Worker):
+    accepts_in_engine = True
+
     def run(self):
         _core.serve(self)

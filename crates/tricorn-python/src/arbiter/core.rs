@@ -4,7 +4,7 @@
 //! they ask for is queued as an input and decided on like everything else.
 use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PyRuntimeError, PySystemExit};
@@ -14,7 +14,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid as ProcessId, WaitOptions, getpid, wait};
 use tricorn_scoreboard::{Scoreboard, State};
 use tricorn_supervisor::{
-    Action, Cause, Input, Level, Observation, Pid, Settings, Signal, Supervisor,
+    Action, Cause, Input, Level, Observation, Order, Pid, Settings, Signal, Supervisor,
 };
 
 use super::signals::{self, Held, Signals};
@@ -38,7 +38,7 @@ struct Memory {
     inputs: VecDeque<Input>,
     /// Whose slot is which.
     slots: Vec<(Pid, &'static tricorn_scoreboard::Slot)>,
-    signals: Option<Signals>,
+    signals: Option<Arc<Signals>>,
 }
 
 #[pymethods]
@@ -77,7 +77,7 @@ impl Core {
     /// Takes the arbiter's signals over.
     fn install_signals(&self) -> PyResult<()> {
         let signals = Signals::install().map_err(|error| os_error(&error))?;
-        self.memory().signals = Some(signals);
+        self.memory().signals = Some(Arc::new(signals));
         Ok(())
     }
 
@@ -229,7 +229,7 @@ impl Core {
         let signals = memory
             .signals
             .as_ref()
-            .map(Signals::drain)
+            .map(|signals| signals.drain())
             .unwrap_or_default();
         memory.inputs.extend(signals.into_iter().map(Input::Signal));
         Ok(())
@@ -256,7 +256,12 @@ impl Core {
             }
             Action::Spawn => self.spawn(arbiter)?,
             Action::Signal { pid, order } => {
-                arbiter.call_method1("kill_worker", (pid, signals::number(order)))?;
+                let method = if order == Order::Abrt {
+                    "_abort_worker"
+                } else {
+                    "kill_worker"
+                };
+                arbiter.call_method1(method, (pid, signals::number(order)))?;
             }
             Action::Forget { pid } => {
                 self.forget(pid);
@@ -274,6 +279,7 @@ impl Core {
             Action::Reexec => {
                 arbiter.call_method0("_reexec")?;
             }
+            Action::ForgetUpgrade => arbiter.setattr("reexec_pid", 0)?,
             Action::Promote => {
                 arbiter.call_method0("_promote")?;
             }
@@ -352,19 +358,15 @@ impl Core {
             let memory = self.memory();
             let now = now_ms();
             let pause = memory.supervisor.next_look_ms(now).saturating_sub(now);
-            let signals = memory
-                .signals
-                .as_ref()
-                .map(|signals| signals.as_fd().try_clone_to_owned());
-            (signals.transpose(), pause)
+            (memory.signals.clone(), pause)
         };
-        let signals = signals.map_err(|error| os_error(&error))?;
         let timeout = Duration::from_millis(pause).try_into().ok();
         py.detach(|| {
             let mut fds = vec![PollFd::new(&self.wake_reader, PollFlags::IN)];
+            let signals = signals.as_ref().map(|signals| signals.as_fd());
             fds.extend(
                 signals
-                    .as_ref()
+                    .iter()
                     .map(|signals| PollFd::new(signals, PollFlags::IN)),
             );
             // Interrupted or not: the caller looks at everything anyway.

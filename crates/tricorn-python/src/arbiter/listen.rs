@@ -152,6 +152,12 @@ pub(super) fn refuse_newcomers(fd: RawFd) -> PyResult<()> {
     Ok(())
 }
 
+/// Ends the listening itself, in every process that holds the socket: newcomers are refused from now on.
+#[pyfunction]
+pub(super) fn stop_listening(fd: RawFd) -> PyResult<()> {
+    borrowed(fd, |socket| socket.shutdown(std::net::Shutdown::Both))
+}
+
 /// Closes a descriptor that `listen_tcp` and its kin opened.
 #[pyfunction]
 pub(super) fn close_descriptor(fd: RawFd) {

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
+use pyo3::prelude::*;
 use rustix::pipe::{PipeFlags, pipe_with};
 use tricorn_supervisor::{Order, Signal};
 
@@ -106,6 +107,17 @@ impl Drop for Held {
         // SAFETY: `before` was filled by pthread_sigmask.
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.before, null_mut()) };
     }
+}
+
+/// Asks the kernel for a TERM when the parent dies, so that no worker outlives a killed arbiter.
+///
+/// After the privileges are dropped: changing the user revokes it. Linux only; elsewhere it does nothing.
+#[pyfunction]
+pub(super) fn follow_parent() -> PyResult<()> {
+    #[cfg(target_os = "linux")]
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))
+        .map_err(|error| super::os_error(&error.into()))?;
+    Ok(())
 }
 
 /// The number of a worker's order.
