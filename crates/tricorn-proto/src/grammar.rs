@@ -78,12 +78,22 @@ pub(crate) fn is_token(bytes: &[u8]) -> bool {
 /// Bytes that are judged at once; compilers turn the judgement into vector instructions.
 const BLOCK: usize = 16;
 
-/// The place of the first byte in the block for which `stops` holds.
+/// The place of the first byte in the block for which `stops` holds; it must not branch.
 #[inline(always)]
 fn first_in_block(block: &[u8; BLOCK], stops: impl Fn(u8) -> bool) -> Option<usize> {
-    let marks = block.map(|byte| if stops(byte) { 0xff } else { 0 });
-    let marks = u128::from_le_bytes(marks);
-    (marks != 0).then(|| (marks.trailing_zeros() / 8) as usize)
+    // A plain loop, because `array::map` stays scalar.
+    let mut marks = [0u8; BLOCK];
+    for (mark, &byte) in marks.iter_mut().zip(block) {
+        *mark = if stops(byte) { 0xff } else { 0 };
+    }
+    let (low, high) = marks.split_at(BLOCK / 2);
+    for (half, offset) in [(low, 0), (high, BLOCK / 2)] {
+        let half = <[u8; BLOCK / 2]>::try_from(half).map_or(0, u64::from_le_bytes);
+        if half != 0 {
+            return Some(offset + (half.trailing_zeros() / 8) as usize);
+        }
+    }
+    None
 }
 
 /// How many leading bytes may stand in a field value.
@@ -91,7 +101,7 @@ fn first_in_block(block: &[u8; BLOCK], stops: impl Fn(u8) -> bool) -> Option<usi
 pub(crate) fn value_run(bytes: &[u8]) -> usize {
     let mut at = 0;
     while let Some(block) = bytes.get(at..).and_then(|rest| rest.first_chunk::<BLOCK>()) {
-        let Some(place) = first_in_block(block, |byte| byte < b' ' || byte == 0x7f) else {
+        let Some(place) = first_in_block(block, |byte| (byte < b' ') | (byte == 0x7f)) else {
             at += BLOCK;
             continue;
         };
@@ -110,11 +120,13 @@ pub(crate) fn is_blank(byte: u8) -> bool {
 }
 
 /// The length of the name at the start of a field line, when a colon ends it, and whether it holds an underscore.
-#[inline]
-pub(crate) fn name_before_colon(line: &[u8]) -> Option<(usize, bool)> {
+#[inline(always)]
+fn name_before_colon(line: &[u8]) -> Option<(usize, bool)> {
     // Most names are letters, digits and hyphens; the table decides about the others.
     let usual = |byte: u8| {
-        (byte | 0x20).wrapping_sub(b'a') < 26 || byte.wrapping_sub(b'0') < 10 || byte == b'-'
+        let is_letter = (byte | 0x20).wrapping_sub(b'a') < 26;
+        let is_digit = byte.wrapping_sub(b'0') < 10;
+        is_letter | is_digit | (byte == b'-')
     };
     let mut at = 0;
     while let Some(block) = line.get(at..).and_then(|rest| rest.first_chunk::<BLOCK>()) {
@@ -137,6 +149,38 @@ pub(crate) fn name_before_colon(line: &[u8]) -> Option<(usize, bool)> {
         classes |= class;
     }
     None
+}
+
+/// A well-formed field line that is there to its end.
+pub(crate) struct FieldLine<'a> {
+    pub name: &'a [u8],
+    pub has_underscore: bool,
+    pub value_start: usize,
+    /// Without the blanks around it.
+    pub value: &'a [u8],
+    /// Of the whole line with its CRLF.
+    pub len: usize,
+}
+
+/// The field line at the start of `bytes`; `None` for anything that is not one, or not wholly there.
+#[inline(always)]
+pub(crate) fn whole_field_line(bytes: &[u8]) -> Option<FieldLine<'_>> {
+    let (name_len, has_underscore) = name_before_colon(bytes)?;
+    let (name, rest) = bytes.split_at_checked(name_len)?;
+    let mut blanks = 1;
+    while rest.get(blanks).is_some_and(|&byte| is_blank(byte)) {
+        blanks += 1;
+    }
+    let tail = rest.get(blanks..)?;
+    let (value, end) = tail.split_at_checked(value_run(tail))?;
+    let value_start = name_len + blanks;
+    end.starts_with(b"\r\n").then(|| FieldLine {
+        name,
+        has_underscore,
+        value_start,
+        value: trim_end(value),
+        len: value_start + value.len() + 2,
+    })
 }
 
 /// Without SP and HTAB at both ends, and nothing else.

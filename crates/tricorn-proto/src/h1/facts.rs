@@ -31,8 +31,17 @@ pub(super) enum Verdict {
 }
 
 impl Facts {
+    /// Can a field of that name, without underscore and from an untrusted peer, say anything to [`Facts::note`]?
+    #[inline(always)]
+    pub(super) fn concerns(name: &[u8]) -> bool {
+        let initial = name.first().map_or(0, |&byte| byte | 0x20);
+        matches!(
+            (name.len(), initial),
+            (4, b'h') | (6, b'e') | (10 | 12 | 14, b'c') | (17, b't')
+        )
+    }
+
     /// Takes note of one field. `value` is trimmed; `has_underscore` speaks of the name.
-    #[inline]
     pub(super) fn note(
         &mut self,
         (name, value): (&[u8], &[u8]),

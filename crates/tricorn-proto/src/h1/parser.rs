@@ -168,47 +168,39 @@ impl HeadParser {
     ) -> Result<(), Reject> {
         let size_limit = policy.field_size_limit();
         let lines_limit = policy.fields_limit();
-        let (mut line, base) = (self.at, self.base);
+        let is_trusted = trust == PeerTrust::Trusted;
+        let base = self.base;
         let span = |start: usize, end: usize| Span {
             start: (start - base) as u32,
             end: (end - base) as u32,
         };
-        while self.lines < lines_limit && line - base <= LARGEST_HEAD {
-            let Some(rest) = buf.get(line..) else { break };
-            let Some((name_len, has_underscore)) = grammar::name_before_colon(rest) else {
+        let mut at = self.at;
+        while self.lines < lines_limit && at - base <= LARGEST_HEAD {
+            let found = buf.get(at..).and_then(grammar::whole_field_line);
+            let Some(line) = found.filter(|line| line.len <= size_limit) else {
                 break;
             };
-            let mut start = name_len + 1;
-            while rest.get(start).is_some_and(|&byte| is_blank(byte)) {
-                start += 1;
-            }
-            let Some(tail) = rest.get(start..) else { break };
-            let value_len = value_run(tail);
-            let Some(b"\r\n") = tail.get(value_len..value_len + 2) else {
-                break;
-            };
-            let line_len = start + value_len + 2;
-            if line_len > size_limit {
-                break;
-            }
-            let value = grammar::trim_end(&tail[..value_len]);
-            let value_span = span(line + start, line + start + value.len());
-            let name = &rest[..name_len];
-            (self.line, self.name_end) = (line, line + name_len);
             self.lines += 1;
-            let flags = (value_span, has_underscore);
-            if let Verdict::Keep =
-                self.facts
-                    .note((name, value), flags, self.version, policy, trust)?
-            {
-                head.fields.push(Field {
-                    name: span(line, line + name_len),
-                    value: value_span,
-                });
+            (self.line, self.name_end) = (at, at + line.name.len());
+            let value = span(
+                at + line.value_start,
+                at + line.value_start + line.value.len(),
+            );
+            let field = Field {
+                name: span(at, at + line.name.len()),
+                value,
+            };
+            at += line.len;
+            if is_trusted || line.has_underscore || Facts::concerns(line.name) {
+                let flags = (value, line.has_underscore);
+                let noted = (line.name, line.value);
+                if let Verdict::Drop = self.facts.note(noted, flags, self.version, policy, trust)? {
+                    continue;
+                }
             }
-            line += line_len;
+            head.fields.push(field);
         }
-        self.at = line;
+        self.at = at;
         Ok(())
     }
 
