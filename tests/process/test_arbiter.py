@@ -1,4 +1,4 @@
-"""The arbiter from outside: signals, workers that die or hang, hooks, pidfiles, sockets. Gunicorn is the oracle."""
+"""The arbiter from outside: signals, dying and hanging workers, hooks, pidfiles, sockets."""
 
 import os
 import re
@@ -23,7 +23,7 @@ def test_the_first_lines_tell_what_runs(server, worker):
     running = server.start("hello:app", "-w", "2", worker=worker)
     running.wait_for_workers(2)
     wait_until(lambda: len(running.log.matches(BOOTING)) == 2, what="two booting lines")
-    line = r"^\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4}\] \[%d\] \[INFO\] " % running.pid
+    line = r"^\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4}\] " + rf"\[{running.pid}\] \[INFO\] "
     assert running.log.matches(line + rf"Starting {server.name} \d+\.\d+\.\d+$")
     assert running.log.matches(line + rf"Listening at: http://127\.0\.0\.1:{running.port} \({running.pid}\)$")
     assert running.log.matches(line + rf"Using worker: {worker}$")

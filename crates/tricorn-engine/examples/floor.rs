@@ -16,7 +16,7 @@ fn main() -> std::io::Result<()> {
     println!("listening on {address}");
     let listeners = vec![(listener.into(), ListenerInfo::Inet(address))];
     let engine = Engine::new(EngineConfig::default(), listeners, None)?;
-    let helm = Helm::start(engine, 1, None, Box::new(|_| {}))?;
+    let helm = Helm::start(engine, 1, None, 1_000, Box::new(|_| {}))?;
     let me = helm.take_seat();
     let mut events = Events::new();
     loop {

@@ -23,8 +23,6 @@ use crate::poller::Events;
 pub const TICK: Duration = Duration::from_millis(1);
 /// The monitor parks after this many ticks without a call.
 const QUIET_TICKS: u32 = 20;
-/// Longest wait of a thread at the helm: heartbeats and the driver's own checks come this often.
-const TURN_MS: u64 = 1_000;
 /// Longest wait of the stand-in.
 const STAND_IN_MS: u64 = 100;
 const STAND_IN: u32 = u16::MAX as u32;
@@ -86,16 +84,19 @@ pub struct Helm {
     monitor: OnceLock<Thread>,
     monitor_parked: AtomicBool,
     stopped: AtomicBool,
+    /// Longest wait of a thread at the helm: heartbeats and the driver's own checks come this often.
+    turn_ms: u64,
     /// Called without the GIL at each turn and tick: what must not wait for the application (the access log, a stop).
     on_tick: OnTick,
 }
 
 impl Helm {
-    /// `threads`: threads that will take a seat. Starts the monitor.
+    /// `threads`: threads that will take a seat; `turn_ms`: the longest they wait. Starts the monitor.
     pub fn start(
         engine: Arc<Engine>,
         threads: usize,
         slot: Option<&'static Slot>,
+        turn_ms: u64,
         on_tick: OnTick,
     ) -> std::io::Result<Arc<Helm>> {
         let seats = (0..threads)
@@ -115,6 +116,7 @@ impl Helm {
             monitor: OnceLock::new(),
             monitor_parked: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
+            turn_ms,
             on_tick,
         });
         let monitor = helm.clone();
@@ -205,7 +207,7 @@ impl Helm {
 
     fn turn(&self, events: &mut Events) -> Option<Next> {
         (self.on_tick)(&self.engine);
-        let turn = self.engine.turn(events, TURN_MS);
+        let turn = self.engine.turn(events, self.turn_ms);
         self.beat();
         if turn.ready > 0 && !turn.driver && !turn.notices {
             return None;

@@ -27,7 +27,8 @@ impl Server {
         let address = listener.local_addr().expect("an address");
         let listeners = vec![(listener.into(), ListenerInfo::Inet(address))];
         let engine = Engine::new(config, listeners, None).expect("an engine");
-        let helm = Helm::start(engine.clone(), threads, None, Box::new(|_| {})).expect("a helm");
+        let helm =
+            Helm::start(engine.clone(), threads, None, 1_000, Box::new(|_| {})).expect("a helm");
         let app = Arc::new(app);
         let threads = (0..threads)
             .map(|_| {

@@ -15,9 +15,6 @@ use tricorn_engine::{Events, clock};
 use self::station::Station;
 use crate::gateway::Wsgi;
 
-/// The main thread of a threaded worker beats its heart this often.
-const BEAT_MS: u64 = 1_000;
-
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(serve, module)?)?;
     module.add_function(wrap_pyfunction!(serve_threads, module)?)?;
@@ -96,8 +93,8 @@ fn look_after(
                 PollFd::new(done, PollFlags::IN),
             ];
             let timeout = Timespec {
-                tv_sec: (BEAT_MS / 1000) as i64,
-                tv_nsec: 0,
+                tv_sec: (station.beat_ms() / 1_000) as i64,
+                tv_nsec: (station.beat_ms() % 1_000 * 1_000_000) as i64,
             };
             // Interrupted or late: either way the handlers are given their chance.
             let _ = poll(&mut fds, Some(&timeout));

@@ -13,12 +13,15 @@ use tricorn_scoreboard::Slot;
 use super::settings;
 use crate::log::access::AccessLog;
 
+const LONGEST_BEAT_MS: u64 = 1_000;
+
 pub struct Station {
     worker: Py<PyAny>,
     log: Py<PyAny>,
     helm: Arc<Helm>,
     access: Arc<AccessLog>,
     slot: &'static Slot,
+    beat_ms: u64,
     /// 0 = unlimited.
     max_requests: u64,
     requests: AtomicU64,
@@ -39,10 +42,12 @@ impl Station {
         let access = Arc::new(AccessLog::from_config(py, &cfg, &log)?);
         let ticking = access.clone();
         let heart = inline.then_some(slot);
+        let beat_ms = beat_ms(&cfg)?;
         let helm = Helm::start(
             engine,
             threads,
             heart,
+            beat_ms,
             Box::new(move |engine| on_tick(engine, &ticking)),
         )?;
         Ok(Arc::new(Station {
@@ -51,6 +56,7 @@ impl Station {
             helm,
             access,
             slot,
+            beat_ms,
             max_requests: worker
                 .getattr("max_requests")?
                 .extract::<f64>()
@@ -75,6 +81,11 @@ impl Station {
 
     pub fn beat(&self, now_ms: u64) {
         self.slot.beat(now_ms);
+    }
+
+    /// How often the heart has to beat, in milliseconds.
+    pub fn beat_ms(&self) -> u64 {
+        self.beat_ms
     }
 
     pub fn is_stopped(&self) -> bool {
@@ -162,6 +173,15 @@ impl Station {
         self.helm.stop();
         py.detach(|| self.access.flush());
     }
+}
+
+/// A beat at least twice within `timeout`, and once a second.
+fn beat_ms(cfg: &Bound<'_, PyAny>) -> PyResult<u64> {
+    let timeout_ms = (cfg.getattr("timeout")?.extract::<f64>()? * 1_000.0) as u64;
+    Ok(match timeout_ms {
+        0 => LONGEST_BEAT_MS,
+        timeout => (timeout / 2).clamp(1, LONGEST_BEAT_MS),
+    })
 }
 
 /// Writes the log, and leaves the accept set of a stopping server even while the application holds every thread.
