@@ -109,7 +109,8 @@ impl Pool {
             worker.ready |= observation.ready;
             worker.accepting = observation.accepting;
             let silent_ms = now_ms.saturating_sub(observation.beat_ms);
-            if timeout_ms > 0 && silent_ms > timeout_ms {
+            // A worker that still boots owes no heartbeat: large applications may take their time.
+            if timeout_ms > 0 && worker.ready && silent_ms > timeout_ms {
                 worker.murder(now_ms, out);
             } else {
                 // It came back to life after ABRT; the next silence is a new one.

@@ -279,6 +279,20 @@ fn a_worker_that_recovers_after_abrt_is_not_killed_and_costs_no_sleepless_loop()
 }
 
 #[test]
+fn a_worker_that_still_boots_is_not_timed_out() {
+    let mut story = Story::new(settings(1));
+    story.tell(Input::Start);
+    story.now_ms += 3_600_000;
+    let seen = Observation {
+        pid: 101,
+        beat_ms: 1_000,
+        ready: false,
+        accepting: false,
+    };
+    assert_eq!(orders(&story.tell(Input::Tick(vec![seen]))), []);
+}
+
+#[test]
 fn timeout_zero_spares_everybody() {
     let mut story = Story::new(Settings {
         timeout_ms: 0,

@@ -27,6 +27,7 @@ pub(super) fn listen_tcp(host: &str, port: u16, backlog: i32, reuse_port: bool) 
 
 fn tcp_listener(host: &str, port: u16, backlog: i32, reuse_port: bool) -> io::Result<RawFd> {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let bare = if bare.is_empty() { "0.0.0.0" } else { bare };
     let candidates: Vec<SocketAddr> = (bare, port).to_socket_addrs()?.collect();
     // A name means its IPv4 address when it has one, as with Gunicorn.
     let address = candidates
