@@ -9,7 +9,7 @@ use pyo3::exceptions::{PyBrokenPipeError, PyConnectionResetError, PyOSError, PyR
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString, PyTuple};
 use tricorn_engine::{BodyError, Exchange, Gone};
-use tricorn_proto::Reject;
+use tricorn_proto::{Head, Reject};
 
 use super::text;
 
@@ -41,9 +41,13 @@ pub struct State {
     /// The peer has left.
     pub gone: bool,
     pub force_close: bool,
+    /// The gateway knew the length of the whole body when it ended the head.
+    pub length_known: bool,
     /// Figures of a finished exchange.
     pub sent: u64,
     pub head_sent: bool,
+    pub chunked: bool,
+    pub peer_keeps: bool,
 }
 
 impl State {
@@ -54,8 +58,7 @@ impl State {
         self.body_fault = None;
         self.gone = false;
         self.force_close = false;
-        self.sent = 0;
-        self.head_sent = false;
+        self.length_known = false;
         self.status.take()
     }
 
@@ -63,6 +66,30 @@ impl State {
         self.exchange
             .as_ref()
             .map_or(self.head_sent, Exchange::head_ended)
+    }
+
+    fn status_code(&self, py: Python<'_>) -> Option<u16> {
+        let code = text::as_latin1(self.status.as_ref()?.bind(py))?.get(..3)?;
+        core::str::from_utf8(code).ok()?.parse().ok()
+    }
+
+    /// Is the response one that has a body, of a length that nobody has told?
+    fn is_unbounded(&self, py: Python<'_>, head: &Head) -> bool {
+        let bodiless = matches!(self.status_code(py), None | Some(100..=199 | 204 | 304));
+        !bodiless
+            && head.method() != b"HEAD"
+            && self.response_length.is_none()
+            && !self.length_known
+    }
+
+    /// Keeps what `resp` tells of an exchange that ends.
+    fn sum_up(&mut self, py: Python<'_>, exchange: &Exchange) {
+        let head = exchange.head();
+        let unbounded = self.is_unbounded(py, head);
+        self.head_sent = exchange.head_ended();
+        self.sent = exchange.body_bytes();
+        self.chunked = unbounded && head.is_http_1_1();
+        self.peer_keeps = head.keep_alive && (self.chunked || !unbounded);
     }
 }
 
@@ -124,9 +151,21 @@ impl Response {
     pub fn release(&self, py: Python<'_>) -> Option<Exchange> {
         let mut state = self.lock(py);
         let exchange = state.exchange.take()?;
-        state.head_sent = exchange.head_ended();
-        state.sent = exchange.body_bytes();
+        // Otherwise nobody will ask.
+        if state.keep_fields {
+            state.sum_up(py, &exchange);
+        }
         Some(exchange)
+    }
+
+    /// The state with its figures brought up to date.
+    fn summed_up(&self, py: Python<'_>) -> MutexGuard<'_, State> {
+        let mut state = self.lock(py);
+        if let Some(exchange) = state.exchange.take() {
+            state.sum_up(py, &exchange);
+            state.exchange = Some(exchange);
+        }
+        state
     }
 
     /// Breaks the cycle with `write`, when the application has kept a part of it and it cannot be used again.
@@ -146,12 +185,14 @@ impl Response {
         known_length: Option<u64>,
     ) -> Result<(), Gone> {
         let outcome = {
-            let mut state = self.lock(py);
+            let mut guard = self.lock(py);
+            let state = &mut *guard;
             let Some(exchange) = state.exchange.as_mut() else {
                 return Err(Gone);
             };
             if !exchange.head_ended() {
                 exchange.end_head(known_length);
+                state.length_known = known_length.is_some();
             }
             exchange.write(block)
         };
@@ -230,10 +271,7 @@ impl Response {
 
     #[getter]
     fn status_code(&self, py: Python<'_>) -> Option<u16> {
-        let status = self.status(py)?;
-        let status = status.bind(py);
-        let code = text::as_latin1(status)?.get(..3)?;
-        core::str::from_utf8(code).ok()?.parse().ok()
+        self.lock(py).status_code(py)
     }
 
     /// The application's fields; empty unless hooks or a custom logger may want them.
@@ -253,11 +291,20 @@ impl Response {
     /// Bytes of body sent so far.
     #[getter]
     fn sent(&self, py: Python<'_>) -> u64 {
-        let state = self.lock(py);
-        state
-            .exchange
-            .as_ref()
-            .map_or(state.sent, Exchange::body_bytes)
+        self.summed_up(py).sent
+    }
+
+    #[getter]
+    fn chunked(&self, py: Python<'_>) -> bool {
+        self.summed_up(py).chunked
+    }
+
+    /// The application answers with a change of protocol.
+    #[getter]
+    fn upgrade(&self, py: Python<'_>) -> bool {
+        self.lock(py).fields.iter().any(|(name, value)| {
+            name.eq_ignore_ascii_case(b"connection") && value.eq_ignore_ascii_case(b"upgrade")
+        })
     }
 
     #[getter]
@@ -285,11 +332,7 @@ impl Response {
     }
 
     fn should_close(&self, py: Python<'_>) -> bool {
-        let state = self.lock(py);
-        state.force_close
-            || state
-                .exchange
-                .as_ref()
-                .is_none_or(|exchange| !exchange.head().keep_alive)
+        let state = self.summed_up(py);
+        state.force_close || !state.peer_keeps
     }
 }

@@ -191,12 +191,23 @@ fn start_response(
         _ => None,
     };
     let this = response.get();
-    if let Some(info) = exc_info {
-        if this.lock(py).head_ended() {
-            return Err(raised(&info)?);
+    let (over, started, ended) = {
+        let state = this.lock(py);
+        (
+            state.exchange.is_none(),
+            state.status.is_some(),
+            state.head_ended(),
+        )
+    };
+    if over {
+        return Err(finished());
+    }
+    match exc_info {
+        Some(info) if ended => return Err(raised(&info)?),
+        None if started => {
+            return Err(PyAssertionError::new_err("Response headers already set!"));
         }
-    } else if this.lock(py).status.is_some() {
-        return Err(PyAssertionError::new_err("Response headers already set!"));
+        _ => {}
     }
     let Ok(status) = status.cast::<PyString>() else {
         return Err(PyTypeError::new_err(format!(
