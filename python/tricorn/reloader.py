@@ -55,23 +55,34 @@ class PollReloader(threading.Thread):
         super().__init__(daemon=True, name="tricorn-reloader")
         self._watch = Watch(extra_files)
         self._callback = callback
+        self._known = {}
 
     def add_extra_file(self, filename):
         self._watch.add_extra_file(filename)
 
+    def start(self):
+        # Before the first request is answered: what is edited from now on is noticed.
+        for _ in self._changed():
+            pass
+        super().start()
+
     def run(self):
-        known = {}
         pause = threading.Event()
         while True:
-            for filename in self._watch.files():
-                try:
-                    changed = os.stat(filename).st_mtime
-                except OSError:
-                    continue
-                if known.setdefault(filename, changed) != changed:
-                    known[filename] = changed
-                    self._callback(filename)
+            for filename in self._changed():
+                self._callback(filename)
             pause.wait(INTERVAL)
+
+    def _changed(self):
+        """The files whose time is another one than when they were last looked at."""
+        for filename in self._watch.files():
+            try:
+                changed = os.stat(filename).st_mtime_ns
+            except OSError:
+                continue
+            if self._known.setdefault(filename, changed) != changed:
+                self._known[filename] = changed
+                yield filename
 
 
 class InotifyReloader(threading.Thread):
@@ -98,6 +109,10 @@ class InotifyReloader(threading.Thread):
             if os.path.isdir(directory):
                 self._inotify.add_watch(directory, mask=mask)
                 self._directories.add(directory)
+
+    def start(self):
+        self._watch_directories()
+        super().start()
 
     def run(self):
         while True:
