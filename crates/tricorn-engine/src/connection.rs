@@ -114,6 +114,8 @@ pub struct Connection {
     watching_writable: bool,
     /// Output waits for the peer, and the deadline is that of its progress.
     stalled: bool,
+    /// What the kernel had not delivered when the deadline for a stalled peer was set.
+    unsent: u64,
     pub dirty: bool,
     pub deadline_ms: u64,
 }
@@ -148,6 +150,7 @@ impl Connection {
             unread: false,
             watching_writable: false,
             stalled: false,
+            unsent: 0,
             dirty: false,
             deadline_ms,
         }
@@ -513,8 +516,7 @@ impl Connection {
                     return Fate::Keep;
                 }
                 Ok((Flush::More, _)) => {
-                    self.stalled = true;
-                    self.deadline_ms = core.now_ms + core.config.send_timeout_ms;
+                    self.expect_progress(core);
                     self.dirty = true;
                     core.mark_dirty(self.key);
                     return Fate::Keep;
@@ -528,10 +530,21 @@ impl Connection {
         Fate::Keep
     }
 
+    fn expect_progress(&mut self, core: &Core) {
+        self.stalled = true;
+        self.unsent = crate::sys::unsent(&self.socket);
+        self.deadline_ms = core.now_ms + core.config.send_timeout_ms;
+    }
+
+    /// The kernel tells of room only when a good part of its buffer is free, which is megabytes: a peer that
+    /// takes little at a time makes progress long before that.
+    fn peer_takes(&self) -> bool {
+        crate::sys::unsent(&self.socket) < self.unsent
+    }
+
     fn on_blocked(&mut self, core: &mut Core, progress: bool) {
         if progress || !self.stalled {
-            self.stalled = true;
-            self.deadline_ms = core.now_ms + core.config.send_timeout_ms;
+            self.expect_progress(core);
         }
         if !self.watching_writable {
             self.watching_writable = true;
@@ -695,6 +708,10 @@ impl Connection {
 
     pub fn on_deadline(&mut self, core: &mut Core) -> Fate {
         if self.stalled {
+            if self.peer_takes() {
+                self.expect_progress(core);
+                return Fate::Keep;
+            }
             return self.on_broken();
         }
         match &self.phase {

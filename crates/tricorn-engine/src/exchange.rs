@@ -457,6 +457,7 @@ impl Exchange {
     pub fn wait_writable(&mut self) -> Result<(), Gone> {
         let config = self.engine.config.clone();
         let mut deadline = clock::now_ms() + config.send_timeout_ms;
+        let mut unsent = 0;
         loop {
             let now_ms = clock::now_ms();
             let mut inner = self.engine.lock();
@@ -464,10 +465,14 @@ impl Exchange {
             let state = inner.with(self.key, |connection, core| {
                 let before = connection.output.pending();
                 let fate = connection.flush(core);
-                (fate, (connection.dead, before, connection.output.pending()))
+                let unsent = crate::sys::unsent(&connection.socket);
+                (
+                    fate,
+                    (connection.dead, before, connection.output.pending(), unsent),
+                )
             });
             drop(inner);
-            let (dead, before, after) = state.unwrap_or((true, 0, 0));
+            let (dead, before, after, left) = state.unwrap_or((true, 0, 0, 0));
             if dead {
                 self.gone = true;
                 return Err(Gone);
@@ -475,13 +480,16 @@ impl Exchange {
             if after <= config.response_buffer_memory as u64 / 2 {
                 return Ok(());
             }
-            if after < before {
+            // What the kernel holds counts as well: it tells of room only when much of it has gone.
+            if after < before || left < unsent {
                 deadline = now_ms + config.send_timeout_ms;
             }
-            if now_ms >= deadline || !wait_for(self.fd, PollFlags::OUT, deadline - now_ms) {
+            unsent = left;
+            if now_ms >= deadline {
                 self.gone = true;
                 return Err(Gone);
             }
+            wait_for(self.fd, PollFlags::OUT, deadline - now_ms);
         }
     }
 

@@ -352,7 +352,10 @@ impl Supervisor {
     /// Brings the pool to its wanted shape, or the stop to its end.
     fn settle(&mut self, now_ms: u64, out: &mut Vec<Action>) {
         if let Some(stop) = &mut self.stop {
-            self.over = stop.advance(&mut self.pool, now_ms, out);
+            // A worker whose fork was ordered before the stop is on its way; it must not be left behind.
+            if self.spawning == 0 {
+                self.over = stop.advance(&mut self.pool, now_ms, out);
+            }
             return;
         }
         if !self.started {

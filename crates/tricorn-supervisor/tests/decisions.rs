@@ -373,6 +373,34 @@ fn int_sends_quit_and_closes_at_once() {
 }
 
 #[test]
+fn a_stop_waits_for_a_fork_that_is_on_its_way() {
+    let mut supervisor = Supervisor::new(settings(1), false);
+    assert!(
+        supervisor
+            .handle(Input::Start, 1_000)
+            .contains(&Action::Spawn)
+    );
+    let leaves = |actions: &[Action]| {
+        actions
+            .iter()
+            .any(|action| matches!(action, Action::Exit(_)))
+    };
+    // The signal was queued before the answer to the fork.
+    assert!(!leaves(
+        &supervisor.handle(Input::Signal(Signal::Quit), 1_001)
+    ));
+    let actions = supervisor.handle(Input::Spawned { pid: 101 }, 1_002);
+    assert_eq!(orders(&actions), [(101, Order::Term)]);
+    assert!(!leaves(&actions));
+    let exited = Input::Exited {
+        pid: 101,
+        cause: Cause::Signal("SIGTERM".into()),
+        served: 0,
+    };
+    assert!(leaves(&supervisor.handle(exited, 1_003)));
+}
+
+#[test]
 fn an_impatient_int_cuts_a_graceful_stop_to_two_seconds() {
     let mut story = Story::serving(1);
     story.signal(Signal::Term);
