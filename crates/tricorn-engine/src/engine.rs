@@ -414,6 +414,11 @@ impl Inner {
                 ) => {}
                 Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
                     if self.evict() > 0 => {}
+                // It listens no more: the server is stopping, and the order to leave is on its way.
+                Err(Errno::INVAL) => {
+                    self.rest_until_ms = self.core.now_ms + ACCEPT_REST_MS;
+                    return;
+                }
                 Err(error) => {
                     self.core.notices.push(Notice::Accept(error.into()));
                     self.rest_until_ms = self.core.now_ms + ACCEPT_REST_MS;

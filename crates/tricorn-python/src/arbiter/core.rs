@@ -36,6 +36,8 @@ pub(super) struct Core {
 struct Memory {
     supervisor: Supervisor,
     inputs: VecDeque<Input>,
+    /// What came of actions; decided on before any other input, so that none of those meets half an action.
+    answers: VecDeque<Input>,
     /// Whose slot is which.
     slots: Vec<(Pid, &'static tricorn_scoreboard::Slot)>,
     signals: Option<Arc<Signals>>,
@@ -62,6 +64,7 @@ impl Core {
         let memory = Memory {
             supervisor: Supervisor::new(settings, has_parent),
             inputs: VecDeque::new(),
+            answers: VecDeque::new(),
             slots: Vec::new(),
             signals: None,
         };
@@ -109,7 +112,7 @@ impl Core {
     fn spawned(&self, pid: i32, slot: &Slot) {
         let mut memory = self.memory();
         memory.slots.push((pid, slot.slot()));
-        memory.inputs.push_back(Input::Spawned { pid });
+        memory.answers.push_back(Input::Spawned { pid });
     }
 
     fn signal(&self, name: &str) -> PyResult<()> {
@@ -125,17 +128,17 @@ impl Core {
     /// The configuration was read again. Shape: as the constructor's.
     fn reloaded(&self, workers: usize, timeout: f64, graceful_timeout: f64, daemon: bool) {
         let settings = settings(self.board, workers, timeout, graceful_timeout, daemon);
-        self.memory().inputs.push_back(Input::Reloaded(settings));
+        self.memory().answers.push_back(Input::Reloaded(settings));
     }
 
     fn reload_failed(&self, reason: String) {
         self.memory()
-            .inputs
+            .answers
             .push_back(Input::ReloadFailed { reason });
     }
 
     fn reexeced(&self, pid: i32) {
-        self.memory().inputs.push_back(Input::Reexeced { pid });
+        self.memory().answers.push_back(Input::Reexeced { pid });
     }
 
     fn set_workers(&self, count: usize) {
@@ -238,7 +241,8 @@ impl Core {
     /// The supervisor's answer to the next input; `None` when all are answered.
     fn decide(&self) -> Option<Vec<Action>> {
         let mut memory = self.memory();
-        let input = memory.inputs.pop_front()?;
+        let answer = memory.answers.pop_front();
+        let input = answer.or_else(|| memory.inputs.pop_front())?;
         Some(memory.supervisor.handle(input, now_ms()))
     }
 
@@ -309,7 +313,7 @@ impl Core {
         if getpid() == self.master && error.is_instance_of::<PyOSError>(arbiter.py()) {
             let reason = error.value(arbiter.py()).to_string();
             self.memory()
-                .inputs
+                .answers
                 .push_back(Input::SpawnFailed { reason });
             return Ok(());
         }
