@@ -31,7 +31,6 @@ class Arbiter:
         os.environ["SERVER_SOFTWARE"] = SERVER_SOFTWARE
         self._core = None
         self._num_workers = None
-        self._exit_code = None
         self._raw_env = {}
         self.WORKERS = {}
         self.LISTENERS = []

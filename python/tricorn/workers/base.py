@@ -5,12 +5,10 @@ Source: Gunicorn's `gunicorn.workers.base.Worker`, whose attributes and methods 
 """
 
 import os
-import random
 import signal
 import sys
 
 from tricorn import _core, privileges
-from tricorn.reloader import BrokenApplication, make_reloader
 
 
 class Heart:
@@ -55,14 +53,12 @@ class Worker:
         self.aborted = False
         self.reloader = None
         self.nr = 0
-        jitter = random.randint(0, cfg.max_requests_jitter) if cfg.max_requests > 0 else 0
-        self.max_requests = cfg.max_requests + jitter if cfg.max_requests > 0 else sys.maxsize
+        self.max_requests = _jittered(cfg.max_requests, cfg.max_requests_jitter) or sys.maxsize
         self.alive = True
         self.log = log
         self.tmp = Heart()
         self.PIPE = ()
         self.wait_fds = []
-        self._broken = False
 
     def __str__(self):
         return f"<Worker {self.pid}>"
@@ -98,7 +94,6 @@ class Worker:
             os.environ[name] = value
         privileges.drop(self.cfg.uid, self.cfg.gid, self.cfg.initgroups)
         _core.follow_parent()
-        random.seed()
         self.PIPE = os.pipe()
         for fd in self.PIPE:
             os.set_blocking(fd, False)
@@ -111,6 +106,9 @@ class Worker:
             # It died before the kernel was asked to tell.
             sys.exit(0)
         if self.cfg.reload:
+            # Imported where it is needed: it costs a quick start.
+            from tricorn.reloader import make_reloader
+
             self.reloader = make_reloader(self.cfg, self._on_reload)
         self.load_wsgi()
         if self.reloader is not None:
@@ -128,6 +126,8 @@ class Worker:
         except SyntaxError as error:
             if not self.cfg.reload:
                 raise
+            from tricorn.reloader import BrokenApplication
+
             self.log.exception("The application cannot be loaded")
             self.wsgi = BrokenApplication(error)
             if error.filename:
@@ -175,3 +175,12 @@ class Worker:
 
     def handle_winch(self, sig, frame):
         self.log.debug("worker: SIGWINCH ignored.")
+
+
+def _jittered(limit, jitter):
+    """`max_requests` with its jitter; 0 = no limit."""
+    if limit <= 0 or jitter <= 0:
+        return max(limit, 0)
+    import random
+
+    return limit + random.randint(0, jitter)
