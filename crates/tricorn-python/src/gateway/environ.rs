@@ -3,6 +3,7 @@
 //! Invariants: keys and values are native strings of latin-1 code points (PEP 3333); repeated fields are joined
 //! with "," in linear time; what peers send never makes a cache grow.
 use std::cell::RefCell;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use pyo3::ffi;
@@ -63,6 +64,7 @@ pub struct EnvironBuilder {
     names: Names,
     values: Values,
     targets: Targets,
+    last_address: RefCell<Option<(IpAddr, Py<PyString>)>>,
 }
 
 impl EnvironBuilder {
@@ -73,6 +75,7 @@ impl EnvironBuilder {
             names: Names::new(),
             values: Values::new(),
             targets: Targets::new(),
+            last_address: RefCell::new(None),
         }
     }
 
@@ -209,28 +212,44 @@ impl EnvironBuilder {
             "SCRIPT_NAME",
             latin1(py, &constants.script_name)?.into_any(),
         )?;
+        // Also there on a unix socket, for a moment: it is the key that makes the table grow, and a copy keeps the
+        // size of the original, so that no request has to grow its own.
+        put("REMOTE_PORT", text(""))?;
+        if matches!(listener, ListenerInfo::Unix(_)) {
+            dict.del_item("REMOTE_PORT")?;
+        }
         Ok(dict)
     }
 
     fn peer(&self, py: Python<'_>, environ: &Bound<'_, PyDict>, peer: &Peer) -> PyResult<()> {
         if let Peer::Inet(address) = peer {
-            let mut octets = std::io::Cursor::new([0u8; 64]);
-            // An address always fits.
-            let _ = std::io::Write::write_fmt(&mut octets, format_args!("{}", address.ip()));
-            let length = octets.position() as usize;
             set(
                 environ,
                 intern!(py, "REMOTE_ADDR"),
-                &self.values.of(py, &octets.get_ref()[..length])?,
+                &self.address(py, address.ip())?,
             )?;
             let mut digits = itoa::Buffer::new();
             set(
                 environ,
                 intern!(py, "REMOTE_PORT"),
-                &latin1(py, digits.format(address.port()).as_bytes())?,
+                &self
+                    .values
+                    .of(py, digits.format(address.port()).as_bytes())?,
             )?;
         }
         Ok(())
+    }
+
+    /// The text of an address, which is mostly that of the last one.
+    fn address<'py>(&self, py: Python<'py>, address: IpAddr) -> PyResult<Bound<'py, PyString>> {
+        if let Some((last, text)) = &*self.last_address.borrow()
+            && *last == address
+        {
+            return Ok(text.bind(py).clone());
+        }
+        let text = latin1(py, address.to_string().as_bytes())?;
+        *self.last_address.borrow_mut() = Some((address, text.clone().unbind()));
+        Ok(text)
     }
 
     /// CONTENT_TYPE, CONTENT_LENGTH and HTTP_*; the value of Host.
@@ -242,6 +261,7 @@ impl EnvironBuilder {
     ) -> PyResult<Option<&'a [u8]>> {
         let mut host = None;
         let mut repeated: Option<Bound<'py, PyDict>> = None;
+        let mut size = environ.len();
         for (name, value) in fields {
             let (key, kind) = self.names.key(py, name)?;
             let text = if kind == NameKind::Secret {
@@ -252,12 +272,13 @@ impl EnvironBuilder {
             match kind {
                 NameKind::Content => {
                     set(environ, &key, &text)?;
+                    size = environ.len();
                     continue;
                 }
                 NameKind::Host => host = Some(value),
                 NameKind::Plain | NameKind::Secret => {}
             }
-            if !insert(environ, &key, &text)? {
+            if !insert(environ, &mut size, &key, &text)? {
                 let lists = repeated.get_or_insert_with(|| PyDict::new(py));
                 match lists.get_item(&key)? {
                     Some(list) => list.cast_into::<PyList>()?.append(text)?,
@@ -393,20 +414,21 @@ fn set<T>(
     }
 }
 
-/// Sets a key that is not there yet; `false` when it is.
+/// Sets a key that is not there yet; `false` when it is. `size`: how many keys there are, before and after.
 #[inline]
 fn insert(
     dict: &Bound<'_, PyDict>,
+    size: &mut usize,
     key: &Bound<'_, PyString>,
     value: &Bound<'_, PyString>,
 ) -> PyResult<bool> {
     // SAFETY: all three are live objects; the dict takes its own references and lends the value it holds, which is
-    // only compared with NULL. The dict is still private to this thread, so its size tells whether it grew.
-    unsafe {
-        let before = ffi::PyDict_Size(dict.as_ptr());
-        if ffi::PyDict_SetDefault(dict.as_ptr(), key.as_ptr(), value.as_ptr()).is_null() {
-            return Err(PyErr::fetch(dict.py()));
-        }
-        Ok(ffi::PyDict_Size(dict.as_ptr()) > before)
+    // only compared with NULL.
+    let held = unsafe { ffi::PyDict_SetDefault(dict.as_ptr(), key.as_ptr(), value.as_ptr()) };
+    if held.is_null() {
+        return Err(PyErr::fetch(dict.py()));
     }
+    // The dict is still private to this thread, so its size tells whether it grew.
+    let before = std::mem::replace(size, dict.len());
+    Ok(*size > before)
 }

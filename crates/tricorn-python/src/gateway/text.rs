@@ -69,15 +69,20 @@ pub fn repr(value: &Bound<'_, PyAny>) -> String {
 #[inline]
 pub fn hash(bytes: &[u8]) -> usize {
     const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mix = |state: u64, word: u64| (state.rotate_left(5) ^ word).wrapping_mul(SEED);
     let mut state = bytes.len() as u64;
-    let mut words = bytes.chunks_exact(8);
-    for word in &mut words {
-        let word = u64::from_le_bytes(word.try_into().unwrap_or([0; 8]));
-        state = (state.rotate_left(5) ^ word).wrapping_mul(SEED);
+    let (words, rest) = bytes.as_chunks::<8>();
+    for word in words {
+        state = mix(state, u64::from_le_bytes(*word));
     }
-    for &byte in words.remainder() {
-        state = (state.rotate_left(5) ^ u64::from(byte)).wrapping_mul(SEED);
-    }
+    state = match (rest, bytes.last_chunk::<8>()) {
+        ([], _) => state,
+        // The last eight bytes, some of them for the second time.
+        (_, Some(tail)) => mix(state, u64::from_le_bytes(*tail)),
+        (rest, None) => rest
+            .iter()
+            .fold(state, |state, &byte| mix(state, u64::from(byte))),
+    };
     (state >> 32) as usize
 }
 
