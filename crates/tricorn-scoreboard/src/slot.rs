@@ -89,8 +89,9 @@ impl Slot {
         self.accepting.load(Ordering::Acquire) != 0
     }
 
-    pub fn add_request(&self) {
-        self.requests.fetch_add(1, Ordering::Relaxed);
+    /// Counts a request that begins; returns how many that makes.
+    pub fn add_request(&self) -> u64 {
+        self.requests.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// Requests begun since the worker was forked.

@@ -39,6 +39,8 @@ class Worker:
     accepts_in_engine = False
     # The application is called by several threads of this process (wsgi.multithread).
     threaded = False
+    # Requests begun; classes that count them themselves add to it.
+    nr = 0
 
     def __init__(self, age, ppid, sockets, app, timeout, cfg, log):
         self.age = age
@@ -52,7 +54,6 @@ class Worker:
         self.booted = False
         self.aborted = False
         self.reloader = None
-        self.nr = 0
         self.max_requests = _jittered(cfg.max_requests, cfg.max_requests_jitter) or sys.maxsize
         self.alive = True
         self.log = log
@@ -175,6 +176,17 @@ class Worker:
 
     def handle_winch(self, sig, frame):
         self.log.debug("worker: SIGWINCH ignored.")
+
+
+class EngineWorker(Worker):
+    """A worker whose requests the engine takes in, and counts."""
+
+    accepts_in_engine = True
+
+    @property
+    def nr(self):
+        """The requests begun so far."""
+        return 0 if self.slot is None else self.slot.requests
 
 
 def _jittered(limit, jitter):

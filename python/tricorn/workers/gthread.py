@@ -1,11 +1,10 @@
 """`gthread`: `threads` long-lived threads call the application; the main thread looks after signals."""
 
 from tricorn import _core
-from tricorn.workers.base import Worker
+from tricorn.workers.base import EngineWorker
 
 
-class ThreadWorker(Worker):
-    accepts_in_engine = True
+class ThreadWorker(EngineWorker):
     threaded = True
 
     def run(self):

@@ -1,11 +1,9 @@
 """`sync`: one request at a time, called by the main thread; the engine keeps slow clients away from it."""
 
 from tricorn import _core
-from tricorn.workers.base import Worker
+from tricorn.workers.base import EngineWorker
 
 
-class SyncWorker(Worker):
-    accepts_in_engine = True
-
+class SyncWorker(EngineWorker):
     def run(self):
         _core.serve(self)

@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::prelude::*;
 use tricorn_engine::{Engine, Helm, ListenerInfo, Notice, Peer};
@@ -24,7 +24,6 @@ pub struct Station {
     beat_ms: u64,
     /// 0 = unlimited.
     max_requests: u64,
-    requests: AtomicU64,
     recycled: AtomicBool,
     draining: AtomicBool,
 }
@@ -61,7 +60,6 @@ impl Station {
                 .getattr("max_requests")?
                 .extract::<f64>()
                 .map_or(0, |limit| limit as u64),
-            requests: AtomicU64::new(0),
             recycled: AtomicBool::new(false),
             draining: AtomicBool::new(false),
         }))
@@ -95,7 +93,7 @@ impl Station {
     /// Counts a request before the application sees it, so that the one that reaches the limit is the last of its
     /// connection.
     pub fn count_request(&self, py: Python<'_>) -> PyResult<()> {
-        let count = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
+        let count = self.slot.add_request();
         if self.max_requests == 0
             || count < self.max_requests
             || self.recycled.swap(true, Ordering::Relaxed)
@@ -103,7 +101,6 @@ impl Station {
             return Ok(());
         }
         let worker = self.worker.bind(py);
-        worker.setattr("nr", count)?;
         if worker.getattr("alive")?.is_truthy()? {
             self.log
                 .bind(py)
@@ -123,7 +120,6 @@ impl Station {
         if !worker.getattr("alive")?.is_truthy()?
             && (!self.draining.swap(true, Ordering::Relaxed) || stopping)
         {
-            worker.setattr("nr", self.requests.load(Ordering::Relaxed))?;
             self.engine().start_drain(stopping);
         }
         Ok(())

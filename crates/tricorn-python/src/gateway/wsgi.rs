@@ -99,7 +99,6 @@ impl Wsgi {
         if let Some(mark) = mark {
             self.slot.end_request(mark);
         }
-        self.slot.add_request();
         result
     }
 
