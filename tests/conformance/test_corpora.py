@@ -24,9 +24,6 @@ ON_PURPOSE = {
     "h11-io-44-allow-some-garbage-in-cookies": "control bytes are refused in every field (RFC 9110, 5.5)",
     "h11-io-45-allow-some-garbage-in-cookies": "control bytes are refused in every field (RFC 9110, 5.5)",
     "h11-conn-17-empty-request": "an empty line before a request is skipped (RFC 9112 section 2.2)",
-    "h1spec-missing-host-header": "HTTP/1.1 without Host is accepted, as by Gunicorn",
-    "waitress-header-parse-header-transfer-encoding-invalid-multiple": "gzip before chunked is left to the "
-    "application, which sees the field; the connection closes after the answer",
 }
 
 

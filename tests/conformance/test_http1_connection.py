@@ -112,6 +112,21 @@ def test_a_client_that_half_closes_still_gets_its_answer(web):
         client.expect_closed()
 
 
+@pytest.mark.servers("tricorn")
+@pytest.mark.parametrize(
+    "begun",
+    [b"GET / HTTP/1.1\r\nHost: x\r\n", b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nabc"],
+    ids=["head", "body"],
+)
+def test_half_a_request_before_a_half_close_is_400(web, begun):
+    """Gunicorn closes without a word."""
+    with web.connect() as client:
+        client.send(begun)
+        client.half_close()
+        assert client.read_response().status == 400
+        client.expect_closed()
+
+
 def test_an_unread_body_does_not_become_the_next_request(lasting):
     hidden = request_bytes("GET", "/seen?mark=hidden-in-body")
     with lasting.connect() as client:

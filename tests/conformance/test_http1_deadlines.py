@@ -1,10 +1,12 @@
 """Deadlines and slow clients: what a proxy in front used to be needed for. Tricorn only."""
 
+import json
 import socket
 import time
 
 import pytest
 from harness.http import Connection, WireError, chunked, request_bytes
+from harness.servers import wait_until
 
 pytestmark = pytest.mark.servers("tricorn")
 
@@ -118,6 +120,31 @@ def test_a_slow_but_steady_reader_gets_everything(hasty):
             assert data, f"cut after {got} bytes"
             got += len(data)
             time.sleep(0.1)
+
+
+def test_readers_that_wait_hold_neither_memory_nor_threads(server, worker):
+    """Forty answers of 10 MB, none of which is read: they wait in unlinked files, and other clients are served."""
+    running = server.start("web:app", "--response-buffer-memory=65536", worker=worker)
+    size = 10_000_000
+    pid = int(running.request("GET", "/pid").body)
+    before = running.memory_kib(pid)
+    readers = [running.connect(receive_buffer=4096) for _ in range(40)]
+    for reader in readers:
+        reader.send(request_bytes("GET", f"/whole?size={size}"))
+        assert reader.read_head().status == 200
+    assert running.request("GET", "/pid").status == 200
+    # The allocator keeps a good part of what the application itself has used: what counts is that it is not 400 MB.
+    assert running.memory_kib(pid) - before < 200_000
+    files = json.loads(running.request("GET", "/temporary").body)
+    assert len(files) == len(readers)
+    last = readers[-1]
+    body = last.read_exactly(size)
+    third = size // 3
+    assert body == b"a" * third + b"b" * third + b"c" * (size - 2 * third)
+    assert last.request("GET", "/pid").status == 200
+    for reader in readers:
+        reader.close()
+    wait_until(lambda: json.loads(running.request("GET", "/temporary").body) == [], what="no file left")
 
 
 def test_the_deadline_starts_anew_with_each_request(hasty):

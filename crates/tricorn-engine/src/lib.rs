@@ -19,7 +19,7 @@ mod table;
 
 pub use config::EngineConfig;
 pub use engine::{Engine, Turn};
-pub use exchange::{BodyError, Exchange, Gone, Record};
+pub use exchange::{BodyError, Exchange, Gone, Record, Written};
 pub use helm::Helm;
 pub use notice::Notice;
 pub use peer::{ListenerInfo, Peer};

@@ -11,6 +11,8 @@ pub enum Notice {
     Rejected { peer: Peer, reject: Reject },
     /// A request body could not be spooled; the request was answered 500.
     Spool(io::Error),
+    /// The rest of a response could not be spooled; the thread waits for the peer instead.
+    SpoolResponse(io::Error),
     /// A listener failed; it rests for a moment.
     Accept(io::Error),
 }

@@ -1,4 +1,5 @@
-//! A buffered request body: in memory first, then in an unlinked temporary file.
+//! Bodies that wait: a buffered request body, in memory first, then in an unlinked temporary file; the rest of a
+//! response that a slow peer has yet to take.
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -68,6 +69,13 @@ impl Store {
         }
         Ok(count)
     }
+}
+
+/// A file without a name that holds `data`.
+pub fn file_of(data: &[u8], dir: &Path) -> io::Result<File> {
+    let mut file = anonymous_file(dir)?;
+    file.write_all(data)?;
+    Ok(file)
 }
 
 /// A file without a name: O_TMPFILE where the file system has it, else created exclusively (0600) and unlinked at once.

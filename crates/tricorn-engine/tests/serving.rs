@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use harness::{Server, answer, read_all};
-use tricorn_engine::{BodyError, EngineConfig, Exchange};
+use tricorn_engine::{BodyError, EngineConfig, Exchange, Written};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 
@@ -183,9 +183,11 @@ fn a_peer_that_takes_nothing_is_dropped_and_the_application_told() {
         let mut blocks = 0;
         let gone = loop {
             match exchange.write(&block) {
-                Ok(true) => blocks += 1,
-                Ok(false) if exchange.wait_writable().is_err() => break true,
-                Ok(false) => blocks += 1,
+                Ok(Written::Full) if exchange.wait_writable().is_err() => break true,
+                Ok(Written::Part(rest)) if exchange.write_rest(&block[rest.clone()]).is_err() => {
+                    break true;
+                }
+                Ok(_) => blocks += 1,
                 Err(_) => break true,
             }
             if blocks > 400 {

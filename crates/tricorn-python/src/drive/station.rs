@@ -133,11 +133,10 @@ impl Station {
                     Peer::Inet(address) => address.ip().to_string(),
                     Peer::Unix => String::new(),
                 };
-                // A client that is merely slow is everyday life, and an attacker could fill the disk with it.
-                let level = if reject.kind == RejectKind::RequestTimeout {
-                    "debug"
-                } else {
-                    "warning"
+                // A client that is merely slow, or leaves, is everyday life, and an attacker could fill the disk with it.
+                let level = match reject.kind {
+                    RejectKind::RequestTimeout | RejectKind::Incomplete => "debug",
+                    _ => "warning",
                 };
                 log.call_method1(
                     level,
@@ -152,6 +151,15 @@ impl Station {
                 log.call_method1(
                     "error",
                     ("Cannot store a request body: %s", error.to_string()),
+                )?;
+            }
+            Notice::SpoolResponse(error) => {
+                log.call_method1(
+                    "warning",
+                    (
+                        "Cannot store a response for a slow client: %s",
+                        error.to_string(),
+                    ),
                 )?;
             }
             Notice::Accept(error) => {

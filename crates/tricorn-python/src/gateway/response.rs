@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use pyo3::exceptions::{PyBrokenPipeError, PyConnectionResetError, PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString, PyTuple};
-use tricorn_engine::{BodyError, Exchange, Gone};
+use tricorn_engine::{BodyError, Exchange, Gone, Written};
 use tricorn_proto::{Head, Reject};
 
 use super::text;
@@ -196,17 +196,21 @@ impl Response {
             }
             exchange.write(block)
         };
-        match outcome {
-            Ok(true) => Ok(()),
-            // What is at hand anyway is better off with the engine: the thread need not wait for a slow peer.
-            Ok(false) if known_length.is_some() => Ok(()),
-            Ok(false) => self.settle(
-                py,
-                self.detached(py, Exchange::wait_writable)
-                    .unwrap_or(Err(Gone)),
-            ),
-            Err(gone) => self.settle(py, Err(gone)),
-        }
+        // What is at hand anyway is better off with the engine: the thread need not wait for a slow peer.
+        let whole = known_length.is_some();
+        let waited = match outcome {
+            Ok(Written::All) => return Ok(()),
+            Ok(Written::Full) if whole => return Ok(()),
+            Ok(Written::Full) => self.detached(py, Exchange::wait_writable),
+            Ok(Written::Part(rest)) if whole => {
+                self.detached(py, |exchange| exchange.spool_rest(&block[rest]))
+            }
+            Ok(Written::Part(rest)) => {
+                self.detached(py, |exchange| exchange.write_rest(&block[rest]))
+            }
+            Err(gone) => Some(Err(gone)),
+        };
+        self.settle(py, waited.unwrap_or(Err(Gone)))
     }
 
     /// Remembers that the peer is gone.

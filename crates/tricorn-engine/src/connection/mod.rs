@@ -1,0 +1,278 @@
+//! One connection: bytes from the socket to complete requests, responses back to the socket.
+//!
+//! Not the request's life in the application (that is `Exchange`). Runs under the engine's lock; never blocks.
+//! Invariant: at most one request of a connection is in progress, so responses leave in the order of the requests.
+mod receive;
+mod send;
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::net::Shutdown;
+use tricorn_proto::h1::{BodyDecoder, HeadParser};
+use tricorn_proto::{Head, PeerTrust, Reject, RejectKind};
+
+use crate::engine::Core;
+use crate::output::Output;
+use crate::peer::{ListenerInfo, Peer};
+use crate::spool::Store;
+use crate::table::NEVER;
+
+/// How long a closed connection is still read, so that the peer sees the answer and not a reset.
+const LINGER_MS: u64 = 2_000;
+/// How much is read and thrown away meanwhile.
+const LINGER_BYTES: usize = 64 * 1024;
+pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// The memory of one request; reused from request to request.
+#[derive(Default)]
+pub struct Parts {
+    pub head: Head,
+    pub store: Store,
+    pub trailers: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Where the response head is encoded.
+    pub out: Vec<u8>,
+}
+
+impl Parts {
+    pub fn clear(&mut self) {
+        self.head.clear();
+        match &mut self.store {
+            Store::Memory(data) if data.capacity() <= 64 * 1024 => data.clear(),
+            store => *store = Store::default(),
+        }
+        self.trailers.clear();
+        if self.out.capacity() > 64 * 1024 {
+            self.out = Vec::new();
+        } else {
+            self.out.clear();
+        }
+    }
+}
+
+pub enum Phase {
+    /// Between requests, or in the middle of a head.
+    Head,
+    /// Collecting a buffered body.
+    Body(Box<Collecting>),
+    /// The request is with the application (or on its way there).
+    Busy,
+    /// Everything is said; what the peer still sends is thrown away.
+    Linger { left: usize },
+}
+
+pub struct Collecting {
+    decoder: BodyDecoder,
+    started_ms: u64,
+    received: u64,
+}
+
+impl Collecting {
+    /// `count` bytes of a body of known length went past the decoder.
+    fn skip(&mut self, count: u64) {
+        self.decoder.skip(count);
+        self.received += count;
+    }
+}
+
+/// What becomes of a connection after an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    Keep,
+    Close,
+}
+
+pub struct Connection {
+    pub socket: OwnedFd,
+    pub key: u64,
+    pub peer: Peer,
+    pub trust: PeerTrust,
+    pub listener: Arc<ListenerInfo>,
+    parser: HeadParser,
+    pub parts: Option<Box<Parts>>,
+    pub input: Vec<u8>,
+    pub consumed: usize,
+    pub phase: Phase,
+    pub output: Output,
+    pub requests: u32,
+    /// The socket may hold bytes that were not read yet (edge-triggered: nobody will say so again).
+    pub readable: bool,
+    /// The peer has shut its side: what is left to read ends with that news.
+    pub peer_closed: bool,
+    pub read_closed: bool,
+    /// Broken, but an exchange still refers to it.
+    pub dead: bool,
+    /// Close once the output has left.
+    pub closing: bool,
+    /// The request of this moment was not read to its end.
+    pub unread: bool,
+    watching_writable: bool,
+    /// Output waits for the peer, and the deadline is that of its progress.
+    stalled: bool,
+    /// What the kernel had not delivered when the deadline for a stalled peer was set.
+    unsent: u64,
+    pub dirty: bool,
+    pub deadline_ms: u64,
+}
+
+impl Connection {
+    pub fn new(
+        socket: OwnedFd,
+        key: u64,
+        peer: Peer,
+        trust: PeerTrust,
+        listener: Arc<ListenerInfo>,
+        deadline_ms: u64,
+    ) -> Self {
+        Connection {
+            socket,
+            key,
+            peer,
+            trust,
+            listener,
+            parser: HeadParser::default(),
+            parts: None,
+            input: Vec::new(),
+            consumed: 0,
+            phase: Phase::Head,
+            output: Output::default(),
+            requests: 0,
+            readable: false,
+            peer_closed: false,
+            read_closed: false,
+            dead: false,
+            closing: false,
+            unread: false,
+            watching_writable: false,
+            stalled: false,
+            unsent: 0,
+            dirty: false,
+            deadline_ms,
+        }
+    }
+
+    /// A connection that could be closed without losing anything begun.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.phase, Phase::Head) && !self.parser.started() && self.output.is_empty()
+    }
+
+    pub fn in_progress(&self) -> bool {
+        matches!(self.phase, Phase::Body(_) | Phase::Busy)
+    }
+
+    /// The application's answer is complete (it may still be in the output).
+    pub fn end_exchange(&mut self, core: &mut Core, keep_alive: bool) -> Fate {
+        core.in_progress -= 1;
+        if self.dead {
+            return Fate::Close;
+        }
+        self.phase = Phase::Head;
+        if !keep_alive || (self.read_closed && self.consumed == self.input.len()) {
+            self.closing = true;
+            self.unread |= self.consumed < self.input.len() || self.readable;
+            return self.flush(core);
+        }
+        if !self.stalled {
+            self.deadline_ms = core.idle_deadline(false);
+        }
+        if self.consumed < self.input.len() && self.advance(core) == Fate::Close {
+            return Fate::Close;
+        }
+        // A pipelined request that is ready already will share its write with this answer.
+        let waits_for_company = self.dirty && matches!(self.phase, Phase::Busy);
+        if !self.output.is_empty() && !waits_for_company {
+            let fate = self.flush(core);
+            if fate == Fate::Close {
+                return fate;
+            }
+        }
+        if self.read_closed && matches!(self.phase, Phase::Head | Phase::Body(_)) {
+            return self.on_end_of_input(core);
+        }
+        if self.readable && !matches!(self.phase, Phase::Busy) {
+            return self.on_readable(core);
+        }
+        self.release_idle_memory(core);
+        Fate::Keep
+    }
+
+    fn begin_close(&mut self, core: &mut Core) -> Fate {
+        let rest_unread = self.unread || self.readable || self.consumed < self.input.len();
+        if self.read_closed || !rest_unread {
+            return Fate::Close;
+        }
+        // Closing with unread input would reset the connection and take the answer with it.
+        if rustix::net::shutdown(&self.socket, Shutdown::Write).is_err() {
+            return Fate::Close;
+        }
+        self.phase = Phase::Linger { left: LINGER_BYTES };
+        self.deadline_ms = core.now_ms + LINGER_MS;
+        self.release_input(core);
+        self.on_readable(core)
+    }
+
+    /// The connection failed or the peer reset it.
+    pub fn on_broken(&mut self) -> Fate {
+        self.dead = true;
+        self.output.clear();
+        self.deadline_ms = NEVER;
+        if matches!(self.phase, Phase::Busy) {
+            Fate::Keep
+        } else {
+            Fate::Close
+        }
+    }
+
+    pub fn on_deadline(&mut self, core: &mut Core) -> Fate {
+        if self.stalled {
+            if self.peer_takes() {
+                self.expect_progress(core);
+                return Fate::Keep;
+            }
+            return self.on_broken();
+        }
+        match &self.phase {
+            Phase::Busy => Fate::Keep,
+            Phase::Linger { .. } => Fate::Close,
+            Phase::Head if !self.parser.started() => Fate::Close,
+            Phase::Head => self.refuse(core, &timed_out("request head")),
+            Phase::Body(_) => self.refuse(core, &timed_out("request body")),
+        }
+    }
+
+    fn release_input(&mut self, core: &mut Core) {
+        self.consumed = 0;
+        core.pool.put_buffer(std::mem::take(&mut self.input));
+    }
+
+    /// An idle connection keeps no buffer: that is what makes ten thousand of them cheap.
+    fn release_idle_memory(&mut self, core: &mut Core) {
+        if self.consumed == self.input.len()
+            && self.input.capacity() > 0
+            && !matches!(self.phase, Phase::Body(_))
+        {
+            self.release_input(core);
+        }
+        if matches!(self.phase, Phase::Head)
+            && !self.parser.started()
+            && let Some(parts) = self.parts.take()
+        {
+            core.pool.put_parts(parts);
+        }
+    }
+}
+
+pub fn timed_out(what: &str) -> Reject {
+    Reject {
+        kind: RejectKind::RequestTimeout,
+        message: format!("The {what} took too long"),
+    }
+}
+
+pub fn too_large(length: u64, limit: u64) -> Reject {
+    let message = format!("Request body is too large ({length} > {limit})");
+    Reject {
+        kind: RejectKind::ContentTooLarge,
+        message,
+    }
+}

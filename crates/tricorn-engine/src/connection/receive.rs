@@ -1,0 +1,376 @@
+//! From the socket to complete requests.
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
+use tricorn_proto::h1::{BodyDecoder, BodyStep};
+use tricorn_proto::response::error_page;
+use tricorn_proto::{Framing, Reject, RejectKind};
+
+use super::{CONTINUE, Collecting, Connection, Fate, LINGER_BYTES, Phase, too_large};
+use crate::engine::{Core, Ready};
+use crate::exchange::{BodyError, StreamStep};
+use crate::notice::Notice;
+use crate::spool::Store;
+use crate::table::NEVER;
+
+impl Connection {
+    pub fn on_readable(&mut self, core: &mut Core) -> Fate {
+        self.readable = true;
+        while self.readable {
+            match &self.phase {
+                // The peer's next request stays in the kernel: that is its back-pressure.
+                Phase::Busy => return Fate::Keep,
+                Phase::Head
+                    if self.output.pending() > core.config.response_buffer_memory as u64 =>
+                {
+                    return Fate::Keep;
+                }
+                _ => {}
+            }
+            match self.receive(core) {
+                Ok(0) => {
+                    self.readable = false;
+                    self.read_closed = true;
+                    return self.on_end_of_input(core);
+                }
+                Ok(_) => {
+                    if self.advance(core) == Fate::Close {
+                        return Fate::Close;
+                    }
+                }
+                Err(Errno::AGAIN) => self.readable = false,
+                Err(Errno::INTR) => {}
+                Err(_) => return self.on_broken(),
+            }
+        }
+        self.release_idle_memory(core);
+        Fate::Keep
+    }
+
+    /// One read. A large body of known length goes straight to its place.
+    fn receive(&mut self, core: &mut Core) -> Result<usize, Errno> {
+        if self.consumed == self.input.len() {
+            if self.body_has_place(core) {
+                return self.receive_body();
+            }
+            self.input.clear();
+            self.consumed = 0;
+        }
+        if self.input.capacity() == 0 {
+            self.input = core.pool.take_buffer();
+        } else if self.input.len() == self.input.capacity() {
+            if self.consumed > 0 {
+                self.input.drain(..self.consumed);
+                self.consumed = 0;
+            } else {
+                self.input.reserve(self.input.len());
+            }
+        }
+        let room = self.input.capacity() - self.input.len();
+        let count = receive_into(&self.socket, &mut self.input)?;
+        self.readable = count == room || self.peer_closed;
+        Ok(count)
+    }
+
+    /// May the rest of the body go straight from the socket to where the application reads it?
+    fn body_has_place(&self, core: &Core) -> bool {
+        let (Phase::Body(body), Some(parts)) = (&self.phase, self.parts.as_deref()) else {
+            return false;
+        };
+        let (Some(left), Store::Memory(data)) = (body.decoder.remaining(), &parts.store) else {
+            return false;
+        };
+        left as usize > core.pool.buffer_size()
+            && data.len() as u64 + left <= core.config.request_buffer_memory as u64
+    }
+
+    fn receive_body(&mut self) -> Result<usize, Errno> {
+        let (Phase::Body(body), Some(parts)) = (&mut self.phase, self.parts.as_deref_mut()) else {
+            return Ok(0);
+        };
+        let (Some(left), Store::Memory(data)) = (body.decoder.remaining(), &mut parts.store) else {
+            return Ok(0);
+        };
+        let start = data.len();
+        data.reserve_exact(left as usize);
+        let room = data.capacity() - start;
+        let count = receive_into(&self.socket, data)?;
+        self.readable = count == room || self.peer_closed;
+        // What lies behind the body is the next request.
+        if count as u64 > left {
+            self.input.clear();
+            self.consumed = 0;
+            self.input.extend_from_slice(&data[start + left as usize..]);
+            data.truncate(start + left as usize);
+        }
+        body.skip((data.len() - start) as u64);
+        Ok(count)
+    }
+
+    pub(super) fn on_end_of_input(&mut self, core: &mut Core) -> Fate {
+        match self.phase {
+            Phase::Busy => Fate::Keep,
+            Phase::Linger { .. } => Fate::Close,
+            // It may have shut only its own side, and waits for an answer to what it takes for a request.
+            Phase::Head if self.parser.started() && !self.closing => {
+                self.refuse(core, &Reject::of(RejectKind::Incomplete))
+            }
+            Phase::Body(_) => self.refuse(core, &Reject::of(RejectKind::Incomplete)),
+            Phase::Head if self.output.is_empty() => Fate::Close,
+            // Answers that are on their way are still delivered.
+            Phase::Head => {
+                self.closing = true;
+                Fate::Keep
+            }
+        }
+    }
+
+    /// Turns bytes into requests until more bytes, or the application's answer, are needed.
+    pub fn advance(&mut self, core: &mut Core) -> Fate {
+        loop {
+            match &mut self.phase {
+                Phase::Busy => return Fate::Keep,
+                Phase::Linger { left } => {
+                    let count = self.input.len() - self.consumed;
+                    self.consumed = self.input.len();
+                    *left = left.saturating_sub(count);
+                    return if *left == 0 { Fate::Close } else { Fate::Keep };
+                }
+                Phase::Head if self.closing => {
+                    self.consumed = self.input.len();
+                    return Fate::Keep;
+                }
+                Phase::Head => match self.parse_head(core) {
+                    Ok(true) => {}
+                    Ok(false) => return Fate::Keep,
+                    Err(reject) => return self.refuse(core, &reject),
+                },
+                Phase::Body(_) => match self.collect_body(core) {
+                    Ok(true) => {}
+                    Ok(false) => return Fate::Keep,
+                    Err(reject) => return self.refuse(core, &reject),
+                },
+            }
+        }
+    }
+
+    fn parse_head(&mut self, core: &mut Core) -> Result<bool, Reject> {
+        let bytes = &self.input[self.consumed..];
+        if bytes.is_empty() {
+            return Ok(false);
+        }
+        let fresh = !self.parser.started();
+        let parts = self.parts.get_or_insert_with(|| core.pool.take_parts());
+        let Some(count) =
+            self.parser
+                .parse(bytes, &core.config.policy, self.trust, &mut parts.head)?
+        else {
+            if fresh {
+                self.deadline_ms = core.now_ms + core.config.client_header_timeout_ms;
+            }
+            return Ok(false);
+        };
+        self.parser.reset();
+        self.consumed += count;
+        self.requests += 1;
+        self.on_head(core)?;
+        Ok(true)
+    }
+
+    fn on_head(&mut self, core: &mut Core) -> Result<(), Reject> {
+        let parts = self.parts.as_mut().expect("parse_head has put them there");
+        let framing = parts.head.framing;
+        let limit = core.config.limit_request_body;
+        self.unread = framing != Framing::None && framing != Framing::Length(0);
+        if let Framing::Length(length) = framing
+            && limit > 0
+            && length > limit
+        {
+            return Err(too_large(length, limit));
+        }
+        core.in_progress += 1;
+        if !self.unread || !core.config.request_buffering {
+            self.make_ready(core);
+            return Ok(());
+        }
+        if parts.head.expect_continue && self.consumed == self.input.len() {
+            self.output.push(CONTINUE);
+            self.flush(core);
+        }
+        self.phase = Phase::Body(Box::new(Collecting {
+            decoder: BodyDecoder::new(framing),
+            started_ms: core.now_ms,
+            received: 0,
+        }));
+        self.deadline_ms = core.body_deadline(core.now_ms, 0);
+        Ok(())
+    }
+
+    fn collect_body(&mut self, core: &mut Core) -> Result<bool, Reject> {
+        let Phase::Body(body) = &mut self.phase else {
+            return Ok(false);
+        };
+        let parts = self.parts.as_mut().expect("a body has a head");
+        loop {
+            match body
+                .decoder
+                .decode(&self.input[self.consumed..], &core.config.policy)?
+            {
+                BodyStep::NeedMore { consumed } => {
+                    self.consumed += consumed;
+                    self.deadline_ms = core.body_deadline(body.started_ms, body.received);
+                    let limit = core.config.limit_request_body;
+                    let announced = body.decoder.announced();
+                    if limit > 0 && announced > limit {
+                        return Err(too_large(announced, limit));
+                    }
+                    return Ok(false);
+                }
+                BodyStep::Data { data, consumed } => {
+                    let block = &self.input[self.consumed..][data];
+                    body.received += block.len() as u64;
+                    let limit = core.config.limit_request_body;
+                    if limit > 0 && body.received > limit {
+                        return Err(too_large(body.received, limit));
+                    }
+                    let config = &core.config;
+                    if let Err(error) =
+                        parts
+                            .store
+                            .append(block, config.request_buffer_memory, &config.spool_dir)
+                    {
+                        core.notices.push(Notice::Spool(error));
+                        let message = String::new();
+                        return Err(Reject {
+                            kind: RejectKind::Internal,
+                            message,
+                        });
+                    }
+                    self.consumed += consumed;
+                }
+                BodyStep::End { consumed } => {
+                    self.consumed += consumed;
+                    parts.trailers = body.decoder.take_trailers();
+                    self.unread = false;
+                    self.make_ready(core);
+                    return Ok(true);
+                }
+            }
+        }
+    }
+
+    fn make_ready(&mut self, core: &mut Core) {
+        self.phase = Phase::Busy;
+        self.deadline_ms = NEVER;
+        let parts = self.parts.take().expect("a request has parts");
+        core.ready.push_back(Ready {
+            key: self.key,
+            fd: self.socket.as_raw_fd(),
+            parts,
+            peer: self.peer.clone(),
+            listener: self.listener.clone(),
+            number: self.requests,
+            received_ns: core.now_ns,
+            streamed: self.unread,
+        });
+        if self.consumed == self.input.len() && !self.unread {
+            self.release_input(core);
+        }
+    }
+
+    /// Answers with the error page and closes; the peer's fault goes to the log through the notices.
+    pub fn refuse(&mut self, core: &mut Core, reject: &Reject) -> Fate {
+        if self.in_progress() {
+            core.in_progress -= 1;
+        }
+        core.notices.push(Notice::Rejected {
+            peer: self.peer.clone(),
+            reject: reject.clone(),
+        });
+        let mut page = Vec::with_capacity(512);
+        error_page(&mut page, reject);
+        self.output.push(&page);
+        self.phase = Phase::Head;
+        self.closing = true;
+        self.unread = true;
+        self.consumed = self.input.len();
+        if let Some(parts) = self.parts.take() {
+            core.pool.put_parts(parts);
+        }
+        self.flush(core)
+    }
+
+    // ---- a body that is read while the application runs
+
+    /// Decodes what is at hand into `out`; reads from the socket at most once.
+    pub fn read_streamed(
+        &mut self,
+        core: &mut Core,
+        decoder: &mut BodyDecoder,
+        out: &mut Vec<u8>,
+    ) -> Result<StreamStep, BodyError> {
+        loop {
+            let step = decoder
+                .decode(&self.input[self.consumed..], &core.config.policy)
+                .map_err(BodyError::Reject)?;
+            match step {
+                BodyStep::Data { data, consumed } => {
+                    out.extend_from_slice(&self.input[self.consumed..][data]);
+                    self.consumed += consumed;
+                }
+                BodyStep::End { consumed } => {
+                    self.consumed += consumed;
+                    if out.is_empty() {
+                        return Ok(StreamStep::End(decoder.take_trailers()));
+                    }
+                    return Ok(StreamStep::Data);
+                }
+                BodyStep::NeedMore { consumed } => {
+                    self.consumed += consumed;
+                    if !out.is_empty() {
+                        return Ok(StreamStep::Data);
+                    }
+                    match self.receive(core) {
+                        Ok(0) => {
+                            self.read_closed = true;
+                            return Err(BodyError::Disconnected);
+                        }
+                        Ok(_) | Err(Errno::INTR) => {}
+                        Err(Errno::AGAIN) => {
+                            self.readable = false;
+                            return Ok(StreamStep::Wait);
+                        }
+                        Err(_) => {
+                            self.on_broken();
+                            return Err(BodyError::Disconnected);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Throws away what the application left of the body, as far as it is here already. True when that was all.
+    pub fn skip_body(&mut self, core: &mut Core, decoder: &mut BodyDecoder) -> bool {
+        let mut skipped = 0;
+        while !self.dead && skipped <= LINGER_BYTES {
+            let mut out = Vec::new();
+            match self.read_streamed(core, decoder, &mut out) {
+                Ok(StreamStep::Data) => skipped += out.len(),
+                Ok(StreamStep::End(_)) => return true,
+                Ok(StreamStep::Wait) | Err(_) => return false,
+            }
+        }
+        false
+    }
+}
+
+fn receive_into(socket: &OwnedFd, buffer: &mut Vec<u8>) -> Result<usize, Errno> {
+    let (count, _) = rustix::net::recv(
+        socket,
+        rustix::buffer::spare_capacity(buffer),
+        RecvFlags::empty(),
+    )?;
+    Ok(count)
+}

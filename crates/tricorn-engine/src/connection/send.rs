@@ -1,0 +1,162 @@
+//! From responses to the socket.
+use std::io::IoSlice;
+use std::os::fd::AsFd;
+
+use rustix::io::Errno;
+
+use super::{Connection, Fate, Phase};
+use crate::engine::Core;
+use crate::output::Flush;
+use crate::table::NEVER;
+
+/// Less output than this waits for company (a pipelined answer, the next block) until the turn or the tick ends.
+const FLUSH_AT: u64 = 64 * 1024;
+
+impl Connection {
+    /// Sends `first` and `second` after what is waiting. `last`: the response is complete with them.
+    ///
+    /// `first` is always taken; returns how much of `second` was: no more is kept than `response_buffer_memory`.
+    pub fn send(&mut self, core: &mut Core, first: &[u8], second: &[u8], last: bool) -> usize {
+        let pipelined = self.consumed < self.input.len();
+        let size = (first.len() + second.len()) as u64;
+        let now = (last && !pipelined) || size >= FLUSH_AT;
+        if now && self.output.is_empty() {
+            return self.send_now(core, first, second);
+        }
+        self.output.push(first);
+        let taken = self.keep(core, second);
+        if now || self.output.pending() >= FLUSH_AT {
+            self.flush(core);
+            if taken < second.len() && self.output.is_empty() && !self.dead {
+                return taken + self.send_now(core, &[], &second[taken..]);
+            }
+        } else if !self.dirty {
+            self.dirty = true;
+            core.mark_dirty(self.key);
+        }
+        taken
+    }
+
+    /// As `send`, with nothing waiting: from where the bytes lie.
+    fn send_now(&mut self, core: &mut Core, first: &[u8], second: &[u8]) -> usize {
+        let sent = self.send_directly(first, second);
+        if self.dead {
+            return 0;
+        }
+        let of_second = sent.saturating_sub(first.len());
+        self.output.push(&first[sent.min(first.len())..]);
+        let kept = self.keep(core, &second[of_second..]);
+        if !self.output.is_empty() {
+            self.on_blocked(core, sent > 0);
+        }
+        of_second + kept
+    }
+
+    /// Puts as much of `block` into the output as it may hold; an empty one always takes a piece.
+    fn keep(&mut self, core: &Core, block: &[u8]) -> usize {
+        let limit = (core.config.response_buffer_memory as u64).max(FLUSH_AT);
+        let room = limit.saturating_sub(self.output.pending());
+        let count = room.min(block.len() as u64) as usize;
+        self.output.push(&block[..count]);
+        count
+    }
+
+    fn send_directly(&mut self, first: &[u8], second: &[u8]) -> usize {
+        loop {
+            let result = if second.is_empty() {
+                rustix::net::send(&self.socket, first, rustix::net::SendFlags::NOSIGNAL)
+            } else {
+                rustix::io::writev(&self.socket, &[IoSlice::new(first), IoSlice::new(second)])
+            };
+            match result {
+                Ok(count) => return count,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return 0,
+                Err(_) => {
+                    self.on_broken();
+                    return 0;
+                }
+            }
+        }
+    }
+
+    /// Sends what the socket takes; closes when the last byte of a closing connection has left.
+    pub fn flush(&mut self, core: &mut Core) -> Fate {
+        self.dirty = false;
+        if self.dead {
+            return Fate::Keep;
+        }
+        if !self.output.is_empty() {
+            match self.output.flush(self.socket.as_fd()) {
+                Ok((Flush::Empty, _)) => {
+                    self.stalled = false;
+                    if matches!(self.phase, Phase::Busy) {
+                        self.deadline_ms = NEVER;
+                    }
+                }
+                Ok((Flush::Blocked, sent)) => {
+                    self.on_blocked(core, sent > 0);
+                    return Fate::Keep;
+                }
+                Ok((Flush::More, _)) => {
+                    self.expect_progress(core);
+                    self.dirty = true;
+                    core.mark_dirty(self.key);
+                    return Fate::Keep;
+                }
+                Err(_) => return self.on_broken(),
+            }
+        }
+        if self.closing && !self.in_progress() {
+            return self.begin_close(core);
+        }
+        Fate::Keep
+    }
+
+    pub(super) fn expect_progress(&mut self, core: &Core) {
+        self.stalled = true;
+        self.unsent = crate::sys::unsent(&self.socket);
+        self.deadline_ms = core.now_ms + core.config.send_timeout_ms;
+    }
+
+    /// The kernel tells of room only when a good part of its buffer is free, which is megabytes: a peer that
+    /// takes little at a time makes progress long before that.
+    pub(super) fn peer_takes(&self) -> bool {
+        crate::sys::unsent(&self.socket) < self.unsent
+    }
+
+    fn on_blocked(&mut self, core: &mut Core, progress: bool) {
+        if progress || !self.stalled {
+            self.expect_progress(core);
+        }
+        if !self.watching_writable {
+            self.watching_writable = true;
+            if core.poller.watch_writable(&self.socket, self.key).is_err() {
+                self.on_broken();
+            }
+        }
+    }
+
+    pub fn on_writable(&mut self, core: &mut Core) -> Fate {
+        if self.output.is_empty() {
+            return Fate::Keep;
+        }
+        let fate = self.flush(core);
+        if fate == Fate::Close || !self.output.is_empty() {
+            return fate;
+        }
+        self.resume(core)
+    }
+
+    /// The output has room again: requests that waited for it may go on.
+    fn resume(&mut self, core: &mut Core) -> Fate {
+        if !matches!(self.phase, Phase::Head) || self.closing {
+            return Fate::Keep;
+        }
+        self.deadline_ms = core.idle_deadline(self.parser.started());
+        if self.readable {
+            return self.on_readable(core);
+        }
+        Fate::Keep
+    }
+}

@@ -1,0 +1,177 @@
+//! The request body: buffered, or read from the peer while the application runs.
+use rustix::event::PollFlags;
+use tricorn_proto::Framing;
+
+use super::{Body, BodyError, Exchange, wait_for};
+use crate::clock;
+use crate::connection::{CONTINUE, Fate};
+
+impl Exchange {
+    /// Length when known: Content-Length, or the decoded length of a buffered chunked body.
+    pub fn body_len(&self) -> Option<u64> {
+        match (&self.body, self.parts.head.framing) {
+            (Body::Buffered { .. }, _) => Some(self.parts.store.len()),
+            (_, Framing::Length(length)) => Some(length),
+            (_, Framing::None) => Some(0),
+            (_, Framing::Chunked) => None,
+        }
+    }
+
+    /// Buffered bodies (setting `request_buffering`) can seek and never block.
+    pub fn body_is_buffered(&self) -> bool {
+        matches!(self.body, Body::Buffered { .. })
+    }
+
+    /// Appends at most `max` bytes to `dst`; 0 = end of body. A streamed body waits for the peer: release the GIL
+    /// around it unless `body_is_buffered`. The first read that has to wait sends `100 Continue` when it is expected.
+    pub fn read_body(&mut self, dst: &mut Vec<u8>, max: usize) -> Result<usize, BodyError> {
+        if max == 0 {
+            return Ok(0);
+        }
+        match &mut self.body {
+            Body::Buffered { position } => {
+                let count = self
+                    .parts
+                    .store
+                    .read_at(*position, max, dst)
+                    .map_err(BodyError::Io)?;
+                *position += count as u64;
+                Ok(count)
+            }
+            Body::Streamed(_) => {
+                self.fill_surplus()?;
+                let Body::Streamed(stream) = &mut self.body else {
+                    return Ok(0);
+                };
+                let rest = &stream.surplus[stream.taken..];
+                let count = rest.len().min(max);
+                dst.extend_from_slice(&rest[..count]);
+                stream.taken += count;
+                Ok(count)
+            }
+        }
+    }
+
+    /// Appends up to and including the next LF, at most `max` bytes.
+    pub fn read_body_line(&mut self, dst: &mut Vec<u8>, max: usize) -> Result<usize, BodyError> {
+        const PIECE: usize = 8 * 1024;
+        let mut total = 0;
+        while total < max {
+            let start = dst.len();
+            let piece = (max - total).min(PIECE);
+            let count = if let Body::Streamed(_) = self.body {
+                self.fill_surplus()?;
+                let Body::Streamed(stream) = &mut self.body else {
+                    return Ok(total);
+                };
+                let rest = &stream.surplus[stream.taken..];
+                let rest = &rest[..rest.len().min(piece)];
+                let count = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
+                dst.extend_from_slice(&rest[..count]);
+                stream.taken += count;
+                count
+            } else {
+                let count = self.read_body(dst, piece)?;
+                match memchr::memchr(b'\n', &dst[start..]) {
+                    Some(at) if at + 1 < count => {
+                        dst.truncate(start + at + 1);
+                        if let Body::Buffered { position } = &mut self.body {
+                            *position -= (count - at - 1) as u64;
+                        }
+                        at + 1
+                    }
+                    _ => count,
+                }
+            };
+            total += count;
+            if count == 0 || dst.last() == Some(&b'\n') {
+                break;
+            }
+        }
+        Ok(total)
+    }
+
+    pub fn body_position(&self) -> u64 {
+        match &self.body {
+            Body::Buffered { position } => *position,
+            Body::Streamed(stream) => {
+                stream.received - (stream.surplus.len() - stream.taken) as u64
+            }
+        }
+    }
+
+    pub fn seek_body(&mut self, target: u64) -> Result<u64, BodyError> {
+        match &mut self.body {
+            Body::Buffered { position } => {
+                *position = target;
+                Ok(target)
+            }
+            Body::Streamed(_) => Err(BodyError::NotSeekable),
+        }
+    }
+
+    /// Trailer fields, known once the body has ended.
+    pub fn trailers(&self) -> &[(Vec<u8>, Vec<u8>)] {
+        &self.parts.trailers
+    }
+
+    /// Makes sure that decoded bytes are at hand, or that the body has ended. Waits for the peer.
+    fn fill_surplus(&mut self) -> Result<(), BodyError> {
+        let engine = self.engine.clone();
+        let Body::Streamed(stream) = &mut self.body else {
+            return Ok(());
+        };
+        loop {
+            if stream.taken < stream.surplus.len() || stream.ended {
+                return Ok(());
+            }
+            stream.surplus.clear();
+            stream.taken = 0;
+            let mut inner = engine.lock();
+            inner.core.now_ms = clock::now_ms();
+            let step = inner.with(self.key, |connection, core| {
+                (
+                    Fate::Keep,
+                    connection.read_streamed(core, &mut stream.decoder, &mut stream.surplus),
+                )
+            });
+            let deadline = inner.core.body_deadline(stream.started_ms, stream.received);
+            let now_ms = inner.core.now_ms;
+            drop(inner);
+            match step.unwrap_or(Err(BodyError::Disconnected))? {
+                StreamStep::Data => {
+                    stream.received += stream.surplus.len() as u64;
+                    let limit = engine.config.limit_request_body;
+                    if limit > 0 && stream.received > limit {
+                        return Err(BodyError::Reject(crate::connection::too_large(
+                            stream.received,
+                            limit,
+                        )));
+                    }
+                }
+                StreamStep::End(trailers) => {
+                    stream.ended = true;
+                    self.parts.trailers = trailers;
+                    return Ok(());
+                }
+                StreamStep::Wait => {
+                    if std::mem::take(&mut stream.continue_due) {
+                        engine.send_now(self.key, CONTINUE);
+                    }
+                    if now_ms >= deadline || !wait_for(self.fd, PollFlags::IN, deadline - now_ms) {
+                        return Err(BodyError::Reject(crate::connection::timed_out(
+                            "request body",
+                        )));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What an attempt to read a streamed body came to.
+pub(crate) enum StreamStep {
+    Data,
+    End(Vec<(Vec<u8>, Vec<u8>)>),
+    Wait,
+}

@@ -1,0 +1,209 @@
+//! One request and its response, held by the thread that runs the application.
+//!
+//! Not the connection: an exchange may outlive its peer; writes then report [`Gone`].
+//! Invariant: an exchange ends exactly once (`finish`, `fail`, or being dropped, which cuts the connection).
+mod body;
+mod response;
+
+use std::io;
+use std::ops::Range;
+use std::os::fd::{BorrowedFd, RawFd};
+use std::sync::Arc;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tricorn_proto::h1::BodyDecoder;
+use tricorn_proto::response::{BodyEncoder, HeadEncoder};
+use tricorn_proto::{Head, Reject};
+
+pub(crate) use self::body::StreamStep;
+use crate::connection::Parts;
+use crate::engine::{Engine, Ready};
+use crate::peer::{ListenerInfo, Peer};
+
+/// The peer has left, or a deadline of the connection has passed. Nothing more can be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gone;
+
+/// What became of a block of the response body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Written {
+    /// There is room for the next one.
+    All,
+    /// The output is above `response_buffer_memory`: `wait_writable` first.
+    Full,
+    /// This range of the block did not fit: `write_rest` or `spool_rest` first.
+    Part(Range<usize>),
+}
+
+/// Why the request body could not be read.
+#[derive(Debug)]
+pub enum BodyError {
+    /// Malformed body, or a limit or deadline passed: answer with this.
+    Reject(Reject),
+    /// The peer closed before the end of the body.
+    Disconnected,
+    /// The temporary file failed.
+    Io(io::Error),
+    /// Seeking is not possible on a streamed body.
+    NotSeekable,
+}
+
+/// What is left of an exchange when it is over: the figures of the access log.
+#[derive(Debug, Clone, Default)]
+pub struct Record {
+    /// Bytes of response body accepted for sending (after chunk encoding is taken away).
+    pub body_bytes: u64,
+    /// The response was cut: peer gone, application failed after the head, body shorter than announced.
+    pub cut: bool,
+}
+
+/// A body that is read from the peer while the application runs (`request_buffering = False`).
+struct Stream {
+    decoder: BodyDecoder,
+    /// Decoded bytes nobody has asked for yet.
+    surplus: Vec<u8>,
+    taken: usize,
+    ended: bool,
+    continue_due: bool,
+    started_ms: u64,
+    received: u64,
+}
+
+enum Body {
+    Buffered { position: u64 },
+    Streamed(Box<Stream>),
+}
+
+enum Response {
+    /// Nothing begun; the application may still change its mind.
+    Unbegun,
+    Begun(HeadEncoder),
+    /// The head is encoded (in `parts.out` until something leaves).
+    Ended(BodyEncoder),
+}
+
+pub struct Exchange {
+    engine: Arc<Engine>,
+    key: u64,
+    fd: RawFd,
+    parts: Box<Parts>,
+    peer: Peer,
+    listener: Arc<ListenerInfo>,
+    number: u32,
+    received_ns: u64,
+    body: Body,
+    response: Response,
+    /// Something of the response is on its way (an informational response is not).
+    sent_any: bool,
+    complete: bool,
+    keep_alive: bool,
+    gone: bool,
+    over: bool,
+    body_bytes: u64,
+}
+
+// ---- request
+impl Exchange {
+    pub(crate) fn new(engine: Arc<Engine>, ready: Ready) -> Exchange {
+        let head = &ready.parts.head;
+        let body = if ready.streamed {
+            Body::Streamed(Box::new(Stream {
+                decoder: BodyDecoder::new(head.framing),
+                surplus: Vec::new(),
+                taken: 0,
+                ended: false,
+                continue_due: head.expect_continue,
+                started_ms: ready.received_ns / 1_000_000,
+                received: 0,
+            }))
+        } else {
+            Body::Buffered { position: 0 }
+        };
+        let keep_alive = head.keep_alive && engine.config.keepalive_ms > 0;
+        Exchange {
+            engine,
+            key: ready.key,
+            fd: ready.fd,
+            parts: ready.parts,
+            peer: ready.peer,
+            listener: ready.listener,
+            number: ready.number,
+            received_ns: ready.received_ns,
+            body,
+            response: Response::Unbegun,
+            sent_any: false,
+            complete: false,
+            keep_alive,
+            gone: false,
+            over: false,
+            body_bytes: 0,
+        }
+    }
+
+    pub fn head(&self) -> &Head {
+        &self.parts.head
+    }
+
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    pub fn listener(&self) -> &Arc<ListenerInfo> {
+        &self.listener
+    }
+
+    /// Number of this request on its connection, from 1.
+    pub fn request_number(&self) -> u32 {
+        self.number
+    }
+
+    /// The connection's socket, for `gunicorn.socket`; valid while the exchange lives.
+    pub fn socket_fd(&self) -> RawFd {
+        self.fd
+    }
+
+    /// Monotonic nanoseconds when the request was complete (streamed: its head).
+    pub fn received_ns(&self) -> u64 {
+        self.received_ns
+    }
+}
+
+impl Exchange {
+    fn end(&mut self, mut keep_alive: bool) {
+        if self.over {
+            return;
+        }
+        self.over = true;
+        let parts = std::mem::take(&mut self.parts);
+        let mut inner = self.engine.lock();
+        inner.core.pool.put_parts(parts);
+        let body = &mut self.body;
+        inner.with(self.key, |connection, core| {
+            if let Body::Streamed(stream) = body {
+                connection.unread =
+                    !stream.ended && !connection.skip_body(core, &mut stream.decoder);
+                keep_alive &= !connection.unread;
+            }
+            (connection.end_exchange(core, keep_alive), ())
+        });
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.end(false);
+    }
+}
+
+/// Waits until the descriptor is ready; false after `timeout_ms`.
+#[allow(unsafe_code)]
+fn wait_for(fd: RawFd, flags: PollFlags, timeout_ms: u64) -> bool {
+    // SAFETY: the table keeps the connection's socket open while its exchange lives.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    let timeout = Timespec {
+        tv_sec: (timeout_ms / 1000) as i64,
+        tv_nsec: (timeout_ms % 1000 * 1_000_000) as i64,
+    };
+    let mut fds = [PollFd::new(&fd, flags)];
+    !matches!(poll(&mut fds, Some(&timeout)), Ok(0))
+}

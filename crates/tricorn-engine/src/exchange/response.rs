@@ -1,0 +1,346 @@
+//! The response, from its head to its end.
+use std::fs::File;
+
+use rustix::event::PollFlags;
+use tricorn_proto::response::{
+    BodyEncoder, HeadEncoder, ResponseContext, error_page, informational,
+};
+use tricorn_proto::{AppFault, Reject};
+
+use super::{Body, Exchange, Gone, Record, Response, Written, wait_for};
+use crate::clock;
+use crate::connection::Fate;
+use crate::engine::Engine;
+use crate::notice::Notice;
+
+/// Blocks from this size on are offered to the socket from where they lie instead of being copied first.
+const DIRECT: usize = 8 * 1024;
+
+impl Exchange {
+    /// Informational response (103): sent at once. No-op on HTTP/1.0 or after `end_head`.
+    pub fn early_hints(&mut self, fields: &[(&[u8], &[u8])]) -> Result<(), AppFault> {
+        if !self.parts.head.is_http_1_1() || self.head_ended() {
+            return Ok(());
+        }
+        let mut out = Vec::with_capacity(256);
+        informational(&mut out, b"103 Early Hints", fields.iter().copied())?;
+        self.engine.send_now(self.key, &out);
+        Ok(())
+    }
+
+    /// Starts the head, throwing away one that was begun but did not leave. `status` is `200 OK`.
+    pub fn begin_head(&mut self, status: &[u8]) -> Result<(), AppFault> {
+        let head = &self.parts.head;
+        let unread = match &self.body {
+            Body::Streamed(stream) => stream.continue_due,
+            Body::Buffered { .. } => false,
+        };
+        let mut inner = self.engine.lock();
+        let context = ResponseContext {
+            version: head.version,
+            is_head: head.method() == b"HEAD",
+            is_connect: head.method() == b"CONNECT",
+            keep_alive: self.keep_alive && !unread && !inner.core.draining,
+        };
+        self.parts.out.clear();
+        let date = inner.core.date.text();
+        let encoder = HeadEncoder::begin(
+            &mut self.parts.out,
+            &context,
+            status,
+            &self.engine.config.server,
+            date,
+        )?;
+        drop(inner);
+        self.response = Response::Begun(encoder);
+        Ok(())
+    }
+
+    /// Adds a field, in the order of the calls. Hop-by-hop fields, Server and Date are dropped by the encoder.
+    pub fn head_field(&mut self, name: &[u8], value: &[u8]) -> Result<(), AppFault> {
+        match &mut self.response {
+            Response::Begun(encoder) => encoder.field(&mut self.parts.out, name, value),
+            _ => Err(AppFault {
+                message: "a field outside of a response head".into(),
+            }),
+        }
+    }
+
+    /// Ends the head. `known_length`: the whole length of the body when the caller knows it; becomes Content-Length
+    /// unless the application gave one.
+    pub fn end_head(&mut self, known_length: Option<u64>) {
+        self.response = match std::mem::replace(&mut self.response, Response::Unbegun) {
+            Response::Begun(encoder) => {
+                let plan = encoder.end(&mut self.parts.out, known_length);
+                self.keep_alive = plan.keep_alive;
+                Response::Ended(BodyEncoder::new(plan))
+            }
+            other => other,
+        };
+    }
+
+    pub fn head_ended(&self) -> bool {
+        matches!(self.response, Response::Ended(_))
+    }
+
+    /// Has anything of the response (informational ones apart) left or become impossible to take back?
+    pub fn head_sent(&self) -> bool {
+        self.sent_any
+    }
+
+    /// Makes this the last response of the connection (before `begin_head`: it says `Connection: close`).
+    pub fn force_close(&mut self) {
+        self.keep_alive = false;
+    }
+
+    /// Bytes of response body accepted so far (before chunk encoding).
+    pub fn body_bytes(&self) -> u64 {
+        self.body_bytes
+    }
+
+    pub fn can_send_file(&self) -> bool {
+        self.engine.config.sendfile
+    }
+
+    /// Puts a block of body into the output buffer, or straight onto the socket. Cuts at Content-Length, drops for
+    /// HEAD/204/304. Never blocks; what it leaves to do then has to be done before the next block.
+    pub fn write(&mut self, block: &[u8]) -> Result<Written, Gone> {
+        if self.gone {
+            return Err(Gone);
+        }
+        let Response::Ended(encoder) = &mut self.response else {
+            return Ok(Written::All);
+        };
+        if self.complete {
+            return Ok(Written::All);
+        }
+        let out = &mut self.parts.out;
+        let mut tail = &block[..0];
+        if block.len() < DIRECT {
+            self.body_bytes += encoder.put(out, block);
+        } else {
+            let count = encoder.take(block.len() as u64);
+            encoder.put_head(out, count);
+            tail = &block[..count as usize];
+            self.body_bytes += count;
+        }
+        let last = encoder.is_complete();
+        self.complete = last;
+        let result = self.engine.send(self.key, out, tail, last);
+        out.clear();
+        self.sent_any = true;
+        if !tail.is_empty() {
+            encoder.put_tail(out);
+        }
+        match result {
+            Ok((taken, _)) if taken < tail.len() => Ok(Written::Part(taken..tail.len())),
+            Ok((_, true)) => Ok(Written::All),
+            Ok((_, false)) => Ok(Written::Full),
+            Err(gone) => {
+                self.gone = true;
+                Err(gone)
+            }
+        }
+    }
+
+    /// Gives the engine the rest of a block as the peer makes room for it. To be called without the GIL.
+    ///
+    /// Errors: as `wait_writable`.
+    pub fn write_rest(&mut self, mut rest: &[u8]) -> Result<(), Gone> {
+        while !rest.is_empty() {
+            self.wait_writable()?;
+            match self.engine.send(self.key, &[], rest, true) {
+                Ok((taken, _)) => rest = &rest[taken..],
+                Err(gone) => {
+                    self.gone = true;
+                    return Err(gone);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the rest of a block into an unlinked temporary file, from which the engine sends it: a slow peer holds
+    /// neither the thread nor memory. To be called without the GIL.
+    ///
+    /// Errors: as `wait_writable`, which is the way out when there is no room for the file.
+    pub fn spool_rest(&mut self, rest: &[u8]) -> Result<(), Gone> {
+        match crate::spool::file_of(rest, &self.engine.config.spool_dir) {
+            Ok(file) => self.push_file(&[], file, 0, rest.len() as u64),
+            Err(error) => {
+                self.engine
+                    .lock()
+                    .core
+                    .notices
+                    .push(Notice::SpoolResponse(error));
+                self.write_rest(rest)
+            }
+        }
+    }
+
+    /// Waits until the output buffer has room. Errors: the peer left, or took nothing for `send_timeout`.
+    /// To be called without the GIL.
+    pub fn wait_writable(&mut self) -> Result<(), Gone> {
+        let config = self.engine.config.clone();
+        let mut deadline = clock::now_ms() + config.send_timeout_ms;
+        let mut unsent = 0;
+        loop {
+            let now_ms = clock::now_ms();
+            let mut inner = self.engine.lock();
+            inner.core.now_ms = now_ms;
+            let state = inner.with(self.key, |connection, core| {
+                let before = connection.output.pending();
+                let fate = connection.flush(core);
+                let unsent = crate::sys::unsent(&connection.socket);
+                (
+                    fate,
+                    (connection.dead, before, connection.output.pending(), unsent),
+                )
+            });
+            drop(inner);
+            let (dead, before, after, left) = state.unwrap_or((true, 0, 0, 0));
+            if dead {
+                self.gone = true;
+                return Err(Gone);
+            }
+            if after <= config.response_buffer_memory as u64 / 2 {
+                return Ok(());
+            }
+            // What the kernel holds counts as well: it tells of room only when much of it has gone.
+            if after < before || left < unsent {
+                deadline = now_ms + config.send_timeout_ms;
+            }
+            unsent = left;
+            if now_ms >= deadline {
+                self.gone = true;
+                return Err(Gone);
+            }
+            wait_for(self.fd, PollFlags::OUT, deadline - now_ms);
+        }
+    }
+
+    /// The engine sends `length` bytes of `file` from `offset`, behind everything written so far, without holding a
+    /// thread. `file` is a duplicate of the application's descriptor.
+    pub fn send_file(&mut self, file: File, offset: u64, length: u64) -> Result<(), Gone> {
+        if self.gone {
+            return Err(Gone);
+        }
+        let Response::Ended(encoder) = &mut self.response else {
+            return Ok(());
+        };
+        let count = encoder.take(length);
+        self.body_bytes += count;
+        let out = &mut self.parts.out;
+        if count > 0 {
+            encoder.put_head(out, count);
+        }
+        let mut lead = std::mem::take(out);
+        self.push_file(&lead, file, offset, count)?;
+        lead.clear();
+        self.parts.out = lead;
+        if count > 0
+            && let Response::Ended(encoder) = &mut self.response
+        {
+            encoder.put_tail(&mut self.parts.out);
+        }
+        Ok(())
+    }
+
+    /// Queues bytes, then a range of a file.
+    fn push_file(&mut self, lead: &[u8], file: File, offset: u64, count: u64) -> Result<(), Gone> {
+        let mut inner = self.engine.lock();
+        inner.core.now_ms = clock::now_ms();
+        let alive = inner.with(self.key, |connection, core| {
+            if connection.dead {
+                return (Fate::Keep, false);
+            }
+            connection.output.push(lead);
+            connection.output.push_file(file, offset, count);
+            (connection.flush(core), !connection.dead)
+        });
+        drop(inner);
+        self.sent_any = true;
+        self.gone = alive != Some(true);
+        if self.gone { Err(Gone) } else { Ok(()) }
+    }
+
+    /// The application is done. A body shorter than Content-Length closes the connection.
+    pub fn finish(mut self) -> Record {
+        let mut cut = self.gone;
+        if let Response::Ended(encoder) = &mut self.response {
+            let whole = encoder.finish(&mut self.parts.out);
+            cut |= !whole;
+            if !self.parts.out.is_empty() || !self.sent_any {
+                let sent = self.engine.send(self.key, &self.parts.out, &[], true);
+                self.parts.out.clear();
+                cut |= sent.is_err();
+            }
+        } else {
+            cut = true;
+        }
+        self.end(self.keep_alive && !cut);
+        Record {
+            body_bytes: self.body_bytes,
+            cut,
+        }
+    }
+
+    /// The request cannot be answered properly: the error page when no head has left, else the connection is cut.
+    pub fn fail(mut self, reject: &Reject) -> Record {
+        let mut bytes = 0;
+        let cut = self.sent_any || self.gone;
+        if !cut {
+            self.parts.out.clear();
+            error_page(&mut self.parts.out, reject);
+            let head_end =
+                memchr::memmem::find(&self.parts.out, b"\r\n\r\n").map_or(0, |at| at + 4);
+            bytes = (self.parts.out.len() - head_end) as u64;
+            let _ = self.engine.send(self.key, &self.parts.out, &[], true);
+            self.parts.out.clear();
+        }
+        self.end(false);
+        Record {
+            body_bytes: self.body_bytes + bytes,
+            cut,
+        }
+    }
+}
+
+impl Engine {
+    /// Says how much of `second` was taken, and whether the output has room for more. Errors: the peer is gone.
+    fn send(
+        &self,
+        key: u64,
+        first: &[u8],
+        second: &[u8],
+        last: bool,
+    ) -> Result<(usize, bool), Gone> {
+        let mut inner = self.lock();
+        let limit = self.config.response_buffer_memory as u64;
+        let state = inner.with(key, |connection, core| {
+            let taken = match connection.dead {
+                true => 0,
+                false => connection.send(core, first, second, last),
+            };
+            let room = connection.output.pending() <= limit;
+            (Fate::Keep, (connection.dead, taken, room))
+        });
+        match state {
+            Some((false, taken, room)) => Ok((taken, room)),
+            _ => Err(Gone),
+        }
+    }
+
+    /// Sends without waiting for company.
+    pub(super) fn send_now(&self, key: u64, bytes: &[u8]) {
+        let mut inner = self.lock();
+        inner.core.now_ms = clock::now_ms();
+        inner.with(key, |connection, core| {
+            if connection.dead {
+                return (Fate::Keep, ());
+            }
+            connection.output.push(bytes);
+            (connection.flush(core), ())
+        });
+    }
+}
