@@ -31,7 +31,8 @@ help:
 	@echo 'make test-conformance  only HTTP/1.1: our own cases, and the corpora beside the checkout when present'
 	@echo 'make test-compat       only the Flask, Django and Pyramid applications'
 	@echo 'make test-zope         a fresh Zope, made by its own tools, served by Tricorn'
-	@echo 'make test-load         1,000 clients, HUP every second for 20 s, TERM at the end: counts lost requests'
+	@echo 'make test-load         1,000 clients, HUP every second, TERM at the end: counts lost requests; 1,000 slow'
+	@echo '                       clients beside a quick one: how long it waits'
 	@echo 'make lint              formatting, clippy, ruff'
 	@echo 'make fmt               format Rust and Python'
 	@echo
@@ -115,6 +116,7 @@ test-zope: needs .make/release .make/test-tools .make/zope
 .PHONY: test-load
 test-load: needs .make/release .make/test-tools
 	$(bin)/python tests/load/reload_under_load.py
+	$(bin)/python tests/load/slow_clients.py
 
 # ---- tidy
 .PHONY: lint

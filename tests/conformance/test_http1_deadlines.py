@@ -123,7 +123,7 @@ def test_a_slow_but_steady_reader_gets_everything(hasty):
 
 
 def test_readers_that_wait_hold_neither_memory_nor_threads(server, worker):
-    """Forty answers of 10 MB, none of which is read: they wait in unlinked files, and other clients are served."""
+    """Forty answers of 10 MB that nobody reads wait in unlinked files, and other clients are served."""
     running = server.start("web:app", "--response-buffer-memory=65536", worker=worker)
     size = 10_000_000
     pid = int(running.request("GET", "/pid").body)
@@ -133,7 +133,7 @@ def test_readers_that_wait_hold_neither_memory_nor_threads(server, worker):
         reader.send(request_bytes("GET", f"/whole?size={size}"))
         assert reader.read_head().status == 200
     assert running.request("GET", "/pid").status == 200
-    # The allocator keeps a good part of what the application itself has used: what counts is that it is not 400 MB.
+    # The allocator keeps a good part of what the application has used: what counts is that it is not 400 MB.
     assert running.memory_kib(pid) - before < 200_000
     files = json.loads(running.request("GET", "/temporary").body)
     assert len(files) == len(readers)
