@@ -335,7 +335,16 @@ class Config:
 
         from tricorn import __version__
 
-        parser = argparse.ArgumentParser(usage=self.usage, prog=self.prog)
+        columns = _columns()
+
+        class Formatter(argparse.HelpFormatter):
+            """Made anew for each option added; left alone it imports shutil and measures the terminal."""
+
+            def __init__(self, prog, **options):
+                options["width"] = options.get("width") or columns - 2
+                super().__init__(prog, **options)
+
+        parser = argparse.ArgumentParser(usage=self.usage, prog=self.prog, formatter_class=Formatter)
         version = f"%(prog)s (version {__version__})"
         parser.add_argument("-v", "--version", action="version", version=version)
         parser.add_argument("args", nargs="*", help=argparse.SUPPRESS)
@@ -478,3 +487,14 @@ def _read_text(setting, text):
     if getattr(setting.type, "__func__", None) is auto_int:
         return setting.type(text)
     return text
+
+
+def _columns():
+    """The width of the terminal, for the help."""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdigit() and int(columns) > 0:
+        return int(columns)
+    try:
+        return os.get_terminal_size(sys.__stdout__.fileno()).columns or 80
+    except (AttributeError, ValueError, OSError):
+        return 80

@@ -237,7 +237,10 @@ impl Engine {
 
     /// Sends what waits for company: called within a tick while an application runs.
     pub fn flush_waiting(&self) {
-        let mut inner = self.lock();
+        // Whoever holds the lock is at work here, and waiting for it would cost both of us a change of threads.
+        let Ok(mut inner) = self.inner.try_lock() else {
+            return;
+        };
         inner.core.now_ms = clock::now_ms();
         inner.flush_dirty();
     }

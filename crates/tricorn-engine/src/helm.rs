@@ -19,10 +19,13 @@ use crate::engine::Engine;
 use crate::exchange::Exchange;
 use crate::poller::Events;
 
-/// A call longer than this loses the helm; output that waits for company leaves within it.
-pub const TICK: Duration = Duration::from_millis(1);
+/// A call longer than this is slow, and loses the helm when the monitor sees it.
+const SLOW_NS: u64 = 1_000_000;
+/// How often the monitor looks; output that waits for company leaves within it. A look costs 20 us of CPU where timers
+/// are dear (virtual machines), so twice as often would be 2 % of a busy core.
+const TICK: Duration = Duration::from_millis(2);
 /// The monitor parks after this many ticks without a call.
-const QUIET_TICKS: u32 = 20;
+const QUIET_TICKS: u32 = 10;
 /// Longest wait of the stand-in.
 const STAND_IN_MS: u64 = 100;
 const STAND_IN: u32 = u16::MAX as u32;
@@ -76,6 +79,8 @@ pub struct Helm {
     /// Beaten at each sign of life of the only thread (sync); None where the driver beats itself (gthread).
     slot: Option<&'static Slot>,
     word: AtomicU64,
+    /// When the leader's call began. Units: monotonic nanoseconds.
+    call_started_ns: AtomicU64,
     /// Ids of parked threads, the last one parked on top: its caches are warm.
     parked: Mutex<Vec<u32>>,
     seats: Vec<Seat>,
@@ -109,6 +114,7 @@ impl Helm {
             engine,
             slot,
             word: AtomicU64::new(Word::new(0, 0, false).0),
+            call_started_ns: AtomicU64::new(0),
             parked: Mutex::new(Vec::with_capacity(threads)),
             seats,
             next_seat: AtomicU32::new(0),
@@ -265,11 +271,13 @@ impl Helm {
 
     fn begin_call(&self, me: u32, exchange: &Exchange) -> Call {
         let path = self.predictor.place(exchange.head().path());
+        let started_ns = clock::now_ns();
         let word = self.word();
         if word.leader() == me {
             let handed =
                 self.seats.len() > 1 && self.predictor.is_slow(path) && self.pass_to_parked(word);
             if !handed {
+                self.call_started_ns.store(started_ns, Ordering::Relaxed);
                 self.word
                     .swap(Word::new(me, word.number() + 1, true).0, Ordering::SeqCst);
                 // The swap is a full barrier: either we see the monitor parked, or it sees the call.
@@ -280,10 +288,7 @@ impl Helm {
                 }
             }
         }
-        Call {
-            started_ns: clock::now_ns(),
-            path,
-        }
+        Call { started_ns, path }
     }
 
     /// The application has answered. Returns the current time.
@@ -294,10 +299,8 @@ impl Helm {
             self.exchange_word(word, Word::new(me, word.number(), false));
         }
         let now_ns = clock::now_ns();
-        self.predictor.note(
-            call.path,
-            now_ns.saturating_sub(call.started_ns) > TICK.as_nanos() as u64,
-        );
+        self.predictor
+            .note(call.path, now_ns.saturating_sub(call.started_ns) > SLOW_NS);
         if let Some(slot) = self.slot {
             slot.beat(now_ns / 1_000_000);
         }
@@ -321,7 +324,7 @@ impl Helm {
             self.engine.flush_waiting();
             (self.on_tick)(&self.engine);
             let word = self.word();
-            if word.in_call() && word == last {
+            if word.in_call() && self.is_overdue(word) {
                 if !self.pass_to_parked(word)
                     && self.exchange_word(word, Word::new(STAND_IN, word.number() + 1, false))
                 {
@@ -335,6 +338,13 @@ impl Helm {
             }
             last = word;
         }
+    }
+
+    /// Has the call that `word` tells of lasted too long?
+    fn is_overdue(&self, word: Word) -> bool {
+        let started_ns = self.call_started_ns.load(Ordering::Relaxed);
+        // Still the same call: the time belongs to it.
+        clock::now_ns().saturating_sub(started_ns) > SLOW_NS && self.word() == word
     }
 
     /// Nothing runs: no ticks until the next call.
