@@ -31,5 +31,5 @@ pub(super) const BUFFERING: &[Setting] = &[
     Setting::new("limit_request_body", Count, int(1_073_741_824)).flags(&["--limit-request-body"]).metavar("INT").own()
         .help("Largest accepted request body in bytes, otherwise 413; zero is unlimited."),
     Setting::new("response_buffer_memory", Count, int(1_048_576)).flags(&["--response-buffer-memory"]).metavar("INT").own()
-        .help("Bytes of a response that may wait for a slow client before the application has to."),
+        .help("Bytes of a response that may wait in memory for a slow client, at least 64 KiB. The rest of a body that is whole waits in a temporary file; a generator waits for the client."),
 ];
