@@ -363,6 +363,8 @@ impl Helm {
             self.engine.turn(events, STAND_IN_MS);
             (self.on_tick)(&self.engine);
         }
+        // Who took the helm has said so as well, but perhaps before we said the contrary.
+        self.engine.set_slots_free(true);
         // What this turn found belongs to a leader that may already wait in the poller.
         if self.engine.ready_len() > 0 {
             self.engine.wake();
