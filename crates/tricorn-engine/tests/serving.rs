@@ -68,6 +68,21 @@ fn a_dripped_request_is_answered_and_holds_nobody_up() {
     assert_eq!(slow.response().status, 200);
 }
 
+/// Such calls end just when the monitor takes the helm for the only thread, or gives it back.
+#[test]
+fn calls_of_about_a_tick_never_leave_newcomers_waiting() {
+    let server = Server::start(EngineConfig::default(), 1, |exchange| {
+        let us = 900 + exchange.received_ns() / 1_000 % 2_200;
+        std::thread::sleep(Duration::from_micros(us));
+        answer(exchange, b"ok");
+    });
+    for _ in 0..400 {
+        let mut client = server.connect();
+        client.send(GET);
+        assert_eq!(client.response().status, 200);
+    }
+}
+
 #[test]
 fn a_body_in_memory_and_one_in_a_file_arrive_whole_and_can_be_read_again() {
     let config = EngineConfig {
