@@ -3,10 +3,12 @@
 import os
 import signal
 import socket
+import threading
 import time
 from pathlib import Path
 
 import pytest
+from harness.http import WireError, request_bytes
 from harness.servers import wait_until
 
 pytestmark = pytest.mark.timeout(120)
@@ -166,6 +168,36 @@ def test_a_storm_of_hup_ends_in_a_calm(server):
     # Orders that came while a reload was under way were answered by one more: not two workers for each.
     assert len(running.log.matches("Booting worker")) < 200
     assert running.stop() == 0
+
+
+def test_a_reload_gets_through_to_a_worker_that_is_never_idle(server):
+    """More requests than it can answer: it always finds another one before it looks at its signals."""
+    running = server.start("web:app", worker="sync")
+    old = running.wait_for_workers(1)[0]
+    over = threading.Event()
+
+    def hammer():
+        while not over.is_set():
+            try:
+                with running.connect() as client:
+                    client.send(request_bytes("GET", "/sleep?ms=3") * 20)
+                    while not over.is_set() and client.read_response().keeps_alive:
+                        client.send(request_bytes("GET", "/sleep?ms=3"))
+            except (OSError, WireError):
+                # Gunicorn's worker closes after each answer, and loses what it has not accepted yet.
+                continue
+
+    crowd = [threading.Thread(target=hammer) for _ in range(12)]
+    try:
+        for client in crowd:
+            client.start()
+        mark = running.log.mark()
+        running.send_signal(signal.SIGHUP)
+        running.wait_for_line(rf"Worker exiting \(pid: {old}\)", 15, after=mark)
+    finally:
+        over.set()
+        for client in crowd:
+            client.join()
 
 
 def test_ttin_and_ttou_move_the_number_of_workers(server):

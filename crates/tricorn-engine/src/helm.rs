@@ -88,6 +88,8 @@ pub struct Helm {
     predictor: Predictor,
     monitor: OnceLock<Thread>,
     monitor_parked: AtomicBool,
+    /// The stand-in has met what a thread of the pool has to look after.
+    attend_due: AtomicBool,
     stopped: AtomicBool,
     /// Longest wait of a thread at the helm: heartbeats and the driver's own checks come this often.
     turn_ms: u64,
@@ -121,6 +123,7 @@ impl Helm {
             predictor: Predictor::new(),
             monitor: OnceLock::new(),
             monitor_parked: AtomicBool::new(false),
+            attend_due: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             turn_ms,
             on_tick,
@@ -173,8 +176,13 @@ impl Helm {
             .is_ok()
     }
 
-    /// A request that is ready now, without waiting: the caller may keep the GIL.
+    /// What can be done now, without waiting: the caller may keep the GIL.
     pub fn try_next(&self, me: u32) -> Option<Next> {
+        // Before the requests: while the stand-in finds more of them than we answer, there is no other moment.
+        if self.attend_due.load(Ordering::Relaxed) && self.attend_due.swap(false, Ordering::Relaxed)
+        {
+            return Some(Next::Attend);
+        }
         let exchange = self.engine.next_ready()?;
         let call = self.begin_call(me, &exchange);
         Some(Next::Call(exchange, call))
@@ -360,8 +368,15 @@ impl Helm {
     fn stand_in(&self, events: &mut Events) {
         self.engine.set_slots_free(false);
         while self.word().leader() == STAND_IN && !self.is_stopped() {
-            self.engine.turn(events, STAND_IN_MS);
+            let turn = self.engine.turn(events, STAND_IN_MS);
             (self.on_tick)(&self.engine);
+            if turn.driver || turn.notices {
+                self.attend_due.store(true, Ordering::Relaxed);
+            }
+            if turn.driver {
+                // It stays readable until the call is over: no reason to run in circles.
+                thread::park_timeout(TICK);
+            }
         }
         // Who took the helm has said so as well, but perhaps before we said the contrary.
         self.engine.set_slots_free(true);
