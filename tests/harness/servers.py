@@ -215,12 +215,20 @@ class Running:
             try:
                 self.process.wait(10)
             except subprocess.TimeoutExpired:
+                # The oracle does that on its own now and then (a worker of gthread that never exits);
+                # what it does at its end is asserted where a test is about ending.
+                if self.name == "gunicorn":
+                    return self._clear_away()
                 wrong = "the arbiter did not stop within 10 s of SIGQUIT"
         deadline = time.monotonic() + 3
         while not wrong and (left := self.processes()):
             if time.monotonic() > deadline:
                 wrong = f"processes left behind: {left}"
             time.sleep(0.02)
+        return self._clear_away(wrong)
+
+    def _clear_away(self, wrong: str = "") -> str:
+        """Kills what is left of the tree and passes on what was wrong, with the log."""
         for pid in self.processes():
             try:
                 os.kill(pid, signal.SIGKILL)
