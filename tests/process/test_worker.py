@@ -23,6 +23,7 @@ class Foreign(Worker):
         super().init_process()
 
     def run(self):
+        print("foreign runs", file=sys.stderr, flush=True)
         listener = self.sockets[0]
         listener.setblocking(False)
         while self.alive:
@@ -51,6 +52,8 @@ def test_a_foreign_worker_class_serves_and_stops(server):
     running.wait_for_line("foreign init True")
     assert running.request().body == b"foreign"
     running.wait_for_workers(2)
+    # A worker has its signal handlers only when it runs.
+    wait_until(lambda: len(running.log.matches("foreign runs")) == 2, what="the second worker's run")
     begun = running.log.mark()
     assert running.stop() == 0
     assert len(running.log.matches("foreign exit after [01]$")) == 2
