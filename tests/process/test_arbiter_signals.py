@@ -222,9 +222,10 @@ def test_ttin_and_ttou_move_the_number_of_workers(server):
 def test_every_one_of_many_ttin_counts(server):
     running = server.start("life:app")
     running.wait_for_workers(1)
-    for _ in range(4):
+    for count in range(1, 5):
         running.send_signal(signal.SIGTTIN)
-        time.sleep(0.02)
+        # The kernel merges signals that are pending; one that was seen cannot be lost any more.
+        wait_until(lambda n=count: len(running.log.matches("Handling signal: ttin")) == n, what="the signal")
     running.wait_for_workers(5)
 
 

@@ -2,8 +2,8 @@
 //!
 //! One thread at a time holds the helm. It turns the engine and calls the application itself, so a quick call costs no
 //! hand-off. A monitor, a native thread that never needs the GIL, notices a call that outlasts a tick and passes the helm
-//! to a parked thread of the pool; when there is none it turns the engine itself, so that bytes are read, deadlines fire
-//! and output leaves while Python is busy. Paths that were slow before are handed off before the call.
+//! to a parked thread of the pool; when there is none it turns the engine itself, so that bytes are read, deadlines fire,
+//! output leaves and idle siblings get the requests that would wait here while Python is busy. Paths that were slow before are handed off before the call.
 //!
 //! The helm decides who waits in the poller, nothing else: the engine is safe to turn from several threads, so a helm
 //! that changes hands late costs time and never correctness.
@@ -368,7 +368,8 @@ impl Helm {
     fn stand_in(&self, events: &mut Events) {
         self.engine.set_slots_free(false);
         while self.word().leader() == STAND_IN && !self.is_stopped() {
-            let turn = self.engine.turn(events, STAND_IN_MS);
+            self.engine.pass_on();
+            let turn = self.engine.turn_aside(events, STAND_IN_MS);
             (self.on_tick)(&self.engine);
             if turn.driver || turn.notices {
                 self.attend_due.store(true, Ordering::Relaxed);

@@ -14,16 +14,21 @@ pub enum Token {
     /// A descriptor of the driver's (its signal pipe); the engine only reports it.
     Driver,
     Listener(u32),
+    /// Connections that siblings pass on.
+    Passage,
     Connection(u64),
 }
 
 const KIND_SHIFT: u32 = 62;
+/// A listener's number that no listener has.
+const PASSAGE: u32 = u32::MAX;
 
 impl Token {
     fn pack(self) -> u64 {
         match self {
             Token::Connection(key) => key,
             Token::Listener(index) => 1 << KIND_SHIFT | u64::from(index),
+            Token::Passage => Token::Listener(PASSAGE).pack(),
             Token::Wake => 2 << KIND_SHIFT,
             Token::Driver => 3 << KIND_SHIFT,
         }
@@ -32,6 +37,7 @@ impl Token {
     fn unpack(value: u64) -> Token {
         match value >> KIND_SHIFT {
             0 => Token::Connection(value),
+            1 if value as u32 == PASSAGE => Token::Passage,
             1 => Token::Listener(value as u32),
             2 => Token::Wake,
             _ => Token::Driver,
@@ -134,14 +140,15 @@ impl Poller {
         )?)
     }
 
-    pub fn add_listener(&self, fd: BorrowedFd<'_>, index: u32) -> io::Result<()> {
+    /// Watches what the workers share: what comes wakes one of those that wait.
+    pub fn add_shared(&self, fd: BorrowedFd<'_>, token: Token) -> io::Result<()> {
         let flags = EventFlags::IN | EventFlags::EXCLUSIVE;
-        Ok(epoll::add(
-            &self.epoll,
-            fd,
-            EventData::new_u64(Token::Listener(index).pack()),
-            flags,
-        )?)
+        let data = EventData::new_u64(token.pack());
+        match epoll::add(&self.epoll, fd, data, flags) {
+            // Watched already is what was wanted.
+            Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     pub fn add_driver(&self, fd: BorrowedFd<'_>) -> io::Result<()> {

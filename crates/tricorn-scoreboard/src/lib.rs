@@ -1,7 +1,7 @@
 //! Shared memory made before the first fork: per worker state, heartbeat, counters, in-flight requests.
 //!
 //! Not a message channel: every field is one atomic that a single side writes (the worker its slot, the
-//! arbiter the `stopping` word) and anybody reads, also after the worker has died. Nothing here blocks,
+//! arbiter its own words) and anybody reads, also after the worker has died. Nothing here blocks,
 //! allocates after `create`, or reads a clock: times are monotonic milliseconds given by the caller.
 #![deny(unsafe_code)]
 
@@ -21,6 +21,7 @@ pub use slot::{IN_FLIGHT_RECORDS, Slot, State};
 #[derive(Debug)]
 struct Header {
     stopping: AtomicU32,
+    workers: AtomicU32,
 }
 
 /// One mapping, shared by the arbiter and every process it forks.
@@ -64,6 +65,15 @@ impl Scoreboard {
     /// queue, so a worker empties it before it leaves the accept set.
     pub fn stopping(&self) -> bool {
         self.header.stopping.load(Ordering::Acquire) != 0
+    }
+
+    /// How many workers there are. Written by the arbiter, so the dead do not count for long.
+    pub fn workers(&self) -> usize {
+        self.header.workers.load(Ordering::Relaxed) as usize
+    }
+
+    pub fn set_workers(&self, count: usize) {
+        self.header.workers.store(count as u32, Ordering::Relaxed);
     }
 
     /// Says so; there is no way back.

@@ -33,6 +33,8 @@ pub struct Slot {
     accepting: AtomicU32,
     last_beat_ms: AtomicU64,
     requests: AtomicU64,
+    passed: AtomicU64,
+    taken: AtomicU64,
     /// Bit n: record n is in use.
     claimed: AtomicU64,
     records: [Record; IN_FLIGHT_RECORDS],
@@ -42,7 +44,9 @@ impl Slot {
     /// Takes the slot for a worker about to be forked: booting, its heart beating from now on.
     pub fn claim(&self, now_ms: u64) {
         self.accepting.store(0, Ordering::Relaxed);
-        self.requests.store(0, Ordering::Relaxed);
+        for counter in [&self.requests, &self.passed, &self.taken] {
+            counter.store(0, Ordering::Relaxed);
+        }
         self.claimed.store(0, Ordering::Relaxed);
         self.last_beat_ms.store(now_ms, Ordering::Relaxed);
         self.set_state(State::Booting);
@@ -97,6 +101,26 @@ impl Slot {
     /// Requests begun since the worker was forked.
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Counts a request that went to an idle sibling.
+    pub fn add_passed(&self) {
+        self.passed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Requests passed to siblings since the worker was forked.
+    pub fn passed(&self) -> u64 {
+        self.passed.load(Ordering::Relaxed)
+    }
+
+    /// Counts a request that came from a busy sibling.
+    pub fn add_taken(&self) {
+        self.taken.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Requests taken over from siblings since the worker was forked.
+    pub fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
     }
 
     /// Puts a request on record; `None` when every record is in use.
@@ -161,6 +185,8 @@ mod tests {
         let slot = slot();
         slot.claim(5);
         slot.add_request();
+        slot.add_passed();
+        slot.add_taken();
         slot.begin_request(b"GET", b"/", 6);
         slot.set_accepting(true);
         slot.set_state(State::Busy);
@@ -169,6 +195,7 @@ mod tests {
             (slot.state(), slot.last_beat(), slot.requests()),
             (State::Booting, 70, 0)
         );
+        assert_eq!((slot.passed(), slot.taken()), (0, 0));
         assert_eq!((slot.accepting(), slot.in_flight()), (false, 0));
     }
 

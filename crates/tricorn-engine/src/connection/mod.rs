@@ -92,6 +92,8 @@ pub struct Connection {
     pub parts: Option<Box<Parts>>,
     pub input: Vec<u8>,
     pub consumed: usize,
+    /// Where the request of this moment begins in `input`, as long as all of it is still there.
+    begun_at: Option<usize>,
     pub phase: Phase,
     pub output: Output,
     pub requests: u32,
@@ -134,6 +136,7 @@ impl Connection {
             parts: None,
             input: Vec::new(),
             consumed: 0,
+            begun_at: None,
             phase: Phase::Head,
             output: Output::default(),
             requests: 0,
@@ -240,17 +243,47 @@ impl Connection {
         }
     }
 
+    /// All the bytes of the request that waits for a thread, and what came behind it: with them another worker can
+    /// take it from here. None when there is more to this connection than those.
+    pub fn movable(&self) -> Option<&[u8]> {
+        let bare = matches!(self.phase, Phase::Busy)
+            && !self.unread
+            && !self.dead
+            && !self.closing
+            && self.output.is_empty();
+        self.begun_at.filter(|_| bare).map(|at| &self.input[at..])
+    }
+
+    /// Another worker's connection, with what that one had read.
+    pub fn take_over(&mut self, core: &mut Core, requests: u32, bytes: &[u8]) -> Fate {
+        self.requests = requests;
+        self.input = core.pool.take_buffer();
+        self.input.extend_from_slice(bytes);
+        self.advance(core)
+    }
+
+    /// The request goes to the application: from here on its bytes are not needed any more.
+    pub fn release_consumed(&mut self, core: &mut Core) {
+        if self.consumed == self.input.len() && !self.unread {
+            self.release_input(core);
+        }
+        self.begun_at = None;
+    }
+
     fn release_input(&mut self, core: &mut Core) {
+        self.begun_at = None;
         self.consumed = 0;
         core.pool.put_buffer(std::mem::take(&mut self.input));
     }
 
     /// An idle connection keeps no buffer: that is what makes ten thousand of them cheap.
     fn release_idle_memory(&mut self, core: &mut Core) {
-        if self.consumed == self.input.len()
-            && self.input.capacity() > 0
-            && !matches!(self.phase, Phase::Body(_))
-        {
+        let needed = match self.phase {
+            Phase::Body(_) => true,
+            Phase::Busy => self.begun_at.is_some(),
+            Phase::Head | Phase::Linger { .. } => false,
+        };
+        if self.consumed == self.input.len() && self.input.capacity() > 0 && !needed {
             self.release_input(core);
         }
         if matches!(self.phase, Phase::Head)

@@ -51,6 +51,7 @@ impl Connection {
     /// One read. A large body of known length goes straight to its place.
     fn receive(&mut self, core: &mut Core) -> Result<usize, Errno> {
         if self.consumed == self.input.len() {
+            self.begun_at = None;
             if self.body_has_place(core) {
                 return self.receive_body();
             }
@@ -61,6 +62,7 @@ impl Connection {
             self.input = core.pool.take_buffer();
         } else if self.input.len() == self.input.capacity() {
             if self.consumed > 0 {
+                self.begun_at = None;
                 self.input.drain(..self.consumed);
                 self.consumed = 0;
             } else {
@@ -172,6 +174,7 @@ impl Connection {
             return Ok(false);
         };
         self.parser.reset();
+        self.begun_at = Some(self.consumed);
         self.consumed += count;
         self.requests += 1;
         self.on_head(core)?;
@@ -274,9 +277,6 @@ impl Connection {
             received_ns: core.now_ns,
             streamed: self.unread,
         });
-        if self.consumed == self.input.len() && !self.unread {
-            self.release_input(core);
-        }
     }
 
     /// Answers with the error page and closes; the peer's fault goes to the log through the notices.

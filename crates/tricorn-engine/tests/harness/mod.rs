@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tricorn_engine::helm::Next;
-use tricorn_engine::{Engine, EngineConfig, Events, Exchange, Helm, ListenerInfo};
+use tricorn_engine::{Engine, EngineConfig, Events, Exchange, Helm, ListenerInfo, Passage};
 
 pub struct Server {
     pub address: SocketAddr,
@@ -23,10 +23,24 @@ impl Server {
         app: impl Fn(Exchange) + Send + Sync + 'static,
     ) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        Server::start_on(listener, None, config, threads, app)
+    }
+
+    /// One of several that may share a listener and a passage, as the workers of one arbiter do.
+    pub fn start_on(
+        listener: TcpListener,
+        passage: Option<Arc<Passage>>,
+        config: EngineConfig,
+        threads: usize,
+        app: impl Fn(Exchange) + Send + Sync + 'static,
+    ) -> Server {
         listener.set_nonblocking(true).expect("non-blocking");
         let address = listener.local_addr().expect("an address");
         let listeners = vec![(listener.into(), ListenerInfo::Inet(address))];
         let engine = Engine::new(config, listeners, None).expect("an engine");
+        if let Some(passage) = passage {
+            engine.join(passage).expect("a passage to watch");
+        }
         let helm =
             Helm::start(engine.clone(), threads, None, 1_000, Box::new(|_| {})).expect("a helm");
         let app = Arc::new(app);

@@ -12,6 +12,7 @@ use pyo3::prelude::*;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid as ProcessId, WaitOptions, getpid, wait};
+use tricorn_engine::Passage;
 use tricorn_scoreboard::{Scoreboard, State};
 use tricorn_supervisor::{
     Action, Cause, Input, Level, Observation, Order, Pid, Settings, Signal, Supervisor,
@@ -58,6 +59,8 @@ impl Core {
         let board = Scoreboard::create(capacity).map_err(|error| os_error(&error))?;
         // A process has one arbiter; a second one (in a test) keeps the first board for its workers' drivers.
         let _ = super::BOARD.set(board);
+        let passage = Passage::new(board).map_err(|error| os_error(&error))?;
+        let _ = super::PASSAGE.set(Arc::new(passage));
         let pipe = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK);
         let (wake_reader, wake_writer) = pipe.map_err(|error| os_error(&error.into()))?;
         let settings = settings(board, workers, timeout, graceful_timeout, daemon);
@@ -112,6 +115,7 @@ impl Core {
     fn spawned(&self, pid: i32, slot: &Slot) {
         let mut memory = self.memory();
         memory.slots.push((pid, slot.slot()));
+        self.board.set_workers(memory.slots.len());
         memory.answers.push_back(Input::Spawned { pid });
     }
 
@@ -324,6 +328,7 @@ impl Core {
         let mut memory = self.memory();
         if let Some(index) = memory.slots.iter().position(|(owner, _)| *owner == pid) {
             memory.slots.remove(index).1.free();
+            self.board.set_workers(memory.slots.len());
         }
     }
 

@@ -8,10 +8,11 @@ mod signals;
 mod slot;
 
 use std::io;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
+use tricorn_engine::Passage;
 use tricorn_scoreboard::Scoreboard;
 
 pub use slot::Slot;
@@ -53,6 +54,13 @@ fn now_ms() -> u64 {
 }
 
 static BOARD: OnceLock<&'static Scoreboard> = OnceLock::new();
+
+/// Between the workers; made with the board.
+static PASSAGE: OnceLock<Arc<Passage>> = OnceLock::new();
+
+pub fn passage() -> Option<Arc<Passage>> {
+    PASSAGE.get().cloned()
+}
 
 /// The slot that the arbiter gave a worker. Errors: AttributeError, TypeError for something that is no worker.
 pub fn slot_of(worker: &Bound<'_, PyAny>) -> PyResult<&'static tricorn_scoreboard::Slot> {

@@ -60,6 +60,18 @@ impl Slot {
         self.slot.requests()
     }
 
+    /// Requests that went to an idle sibling.
+    #[getter]
+    fn passed(&self) -> u64 {
+        self.slot.passed()
+    }
+
+    /// Requests that came from a busy sibling.
+    #[getter]
+    fn taken(&self) -> u64 {
+        self.slot.taken()
+    }
+
     #[getter]
     fn ready(&self) -> bool {
         !matches!(self.slot.state(), State::Free | State::Booting)

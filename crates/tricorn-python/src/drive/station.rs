@@ -38,6 +38,9 @@ impl Station {
         let config = settings::engine_config(&cfg)?;
         let listeners = listeners(worker)?;
         let engine = Engine::new(config, listeners, Some(slot))?;
+        if let Some(passage) = crate::arbiter::passage() {
+            engine.join(passage)?;
+        }
         let access = Arc::new(AccessLog::from_config(py, &cfg, &log)?);
         let ticking = access.clone();
         let heart = inline.then_some(slot);

@@ -3,15 +3,14 @@
 //! Whoever turns it waits in `Poller::wait` without the lock; everything else happens in short sections under one
 //! mutex, so several threads may turn it or end exchanges at the same time without harm. The lock is never held
 //! while Python runs, and no thread that holds it waits for the GIL.
+mod accept;
+mod pass;
+
 use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::io::Errno;
-use rustix::net::SocketFlags;
-use tricorn_proto::PeerTrust;
 use tricorn_scoreboard::Slot;
 
 use crate::clock::{self, HttpDate};
@@ -19,6 +18,7 @@ use crate::config::EngineConfig;
 use crate::connection::{Connection, Fate, Parts, Phase};
 use crate::exchange::Exchange;
 use crate::notice::Notice;
+use crate::passage::Passage;
 use crate::peer::{ListenerInfo, Peer};
 use crate::poller::{Events, Poller, Readiness, Token};
 use crate::pool::Pool;
@@ -26,10 +26,6 @@ use crate::table::Table;
 
 /// Deadlines are looked at this often: they are exact to a quarter of a second.
 const SWEEP_MS: u64 = 250;
-/// How long a listener rests after accept failed (no descriptors left).
-const ACCEPT_REST_MS: u64 = 200;
-/// Connections closed at once when descriptors run out.
-const EVICTED: usize = 16;
 /// A draining worker keeps idle connections this long for a request that is on its way.
 const DRAIN_LINGER_MS: u64 = 2_000;
 
@@ -94,6 +90,8 @@ pub(crate) struct Inner {
     pub(crate) table: Table,
     pub(crate) core: Core,
     listeners: Vec<Listener>,
+    /// To and from the siblings.
+    passage: Option<Arc<Passage>>,
     listening: bool,
     /// The driver has a thread to spare for what would be accepted.
     slots_free: bool,
@@ -154,6 +152,7 @@ impl Engine {
             table: Table::default(),
             core,
             listeners,
+            passage: None,
             listening: false,
             slots_free: true,
             rest_until_ms: 0,
@@ -190,8 +189,20 @@ impl Engine {
     }
 
     /// Waits at most `timeout_ms` and handles what happened: accepts, reads, parses, writes, deadlines.
+    ///
+    /// Does not wait at all while complete requests are there for the caller.
     pub fn turn(&self, events: &mut Events, timeout_ms: u64) -> Turn {
-        let wait_ms = self.lock().prepare_wait(timeout_ms);
+        let wait_ms = self.lock().prepare_wait(timeout_ms, true);
+        self.turn_within(events, wait_ms)
+    }
+
+    /// A turn by somebody who cannot call the application: complete requests are no reason to hurry.
+    pub fn turn_aside(&self, events: &mut Events, timeout_ms: u64) -> Turn {
+        let wait_ms = self.lock().prepare_wait(timeout_ms, false);
+        self.turn_within(events, wait_ms)
+    }
+
+    fn turn_within(&self, events: &mut Events, wait_ms: u64) -> Turn {
         let failed = self.poller.wait(events, wait_ms).err();
         let now_ns = clock::now_ns();
         let mut turn = Turn::default();
@@ -209,13 +220,21 @@ impl Engine {
             match readiness.token {
                 Token::Wake => self.poller.clear_wake(),
                 Token::Driver => turn.driver = true,
-                Token::Listener(index) => inner.accept(index as usize, batch),
+                Token::Listener(index) => {
+                    let before = inner.table.len();
+                    inner.accept(index as usize, batch);
+                    if inner.table.len() > before {
+                        inner.give_way(index);
+                    }
+                }
+                // One: another sibling may be as idle as we are.
+                Token::Passage => inner.take_passed(1, self.slot),
                 Token::Connection(key) => inner.on_event(key, readiness),
             }
         }
         inner.sweep();
         if inner.arm_listeners(self.slot).is_err() {
-            inner.rest_until_ms = inner.core.now_ms + ACCEPT_REST_MS;
+            inner.rest_listeners();
         }
         turn.ready = inner.core.ready.len();
         turn.notices = !inner.core.notices.is_empty();
@@ -226,6 +245,10 @@ impl Engine {
     pub fn next_ready(self: &Arc<Self>) -> Option<Exchange> {
         let mut inner = self.lock();
         let ready = inner.core.ready.pop_front()?;
+        let Inner { table, core, .. } = &mut *inner;
+        if let Some(connection) = table.get_mut(ready.key) {
+            connection.release_consumed(core);
+        }
         drop(inner);
         Some(Exchange::new(self.clone(), ready))
     }
@@ -275,6 +298,8 @@ impl Engine {
             }
             inner.listeners.clear();
         }
+        // Whoever passes something on is still there to take it back when it drains itself, so nothing stays behind.
+        inner.take_passed(usize::MAX, self.slot);
         if !inner.core.draining {
             inner.core.draining = true;
             // Leaving the set cannot fail.
@@ -340,9 +365,9 @@ impl Inner {
         }
     }
 
-    fn prepare_wait(&mut self, timeout_ms: u64) -> u64 {
+    fn prepare_wait(&mut self, timeout_ms: u64, ready_hurries: bool) -> u64 {
         self.flush_dirty();
-        if !self.core.ready.is_empty() || !self.core.dirty.is_empty() {
+        if ready_hurries && !self.core.ready.is_empty() || !self.core.dirty.is_empty() {
             return 0;
         }
         let needs_sweep = self.table.len() > 0 || self.rest_until_ms > 0;
@@ -389,89 +414,6 @@ impl Inner {
         });
     }
 
-    fn accept(&mut self, index: usize, batch: usize) {
-        for _ in 0..batch {
-            let Some(listener) = self.listeners.get(index) else {
-                return;
-            };
-            match rustix::net::acceptfrom_with(
-                &listener.socket,
-                SocketFlags::NONBLOCK | SocketFlags::CLOEXEC,
-            ) {
-                Ok((socket, address)) => {
-                    let info = listener.info.clone();
-                    let peer = match address.map(SocketAddr::try_from) {
-                        Some(Ok(address)) => Peer::Inet(address),
-                        _ => Peer::Unix,
-                    };
-                    self.admit(socket, peer, info);
-                }
-                Err(Errno::AGAIN) => return,
-                // The peer was gone before we came; the next one may not be.
-                Err(
-                    Errno::CONNABORTED
-                    | Errno::INTR
-                    | Errno::PROTO
-                    | Errno::NETDOWN
-                    | Errno::HOSTUNREACH,
-                ) => {}
-                Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
-                    if self.evict() > 0 => {}
-                // It listens no more: the server is stopping, and the order to leave is on its way.
-                Err(Errno::INVAL) => {
-                    self.rest_until_ms = self.core.now_ms + ACCEPT_REST_MS;
-                    return;
-                }
-                Err(error) => {
-                    self.core.notices.push(Notice::Accept(error.into()));
-                    self.rest_until_ms = self.core.now_ms + ACCEPT_REST_MS;
-                    return;
-                }
-            }
-        }
-    }
-
-    fn admit(&mut self, socket: OwnedFd, peer: Peer, info: Arc<ListenerInfo>) {
-        let trust = match &peer {
-            Peer::Unix => PeerTrust::Trusted,
-            Peer::Inet(address) if self.core.config.trusted_peers.contains(canonical(address)) => {
-                PeerTrust::Trusted
-            }
-            Peer::Inet(_) => PeerTrust::Untrusted,
-        };
-        let key = self.table.next_key();
-        if let Err(error) = self.core.poller.add_connection(&socket, key) {
-            self.core.notices.push(Notice::Accept(error));
-            return;
-        }
-        let deadline = match self.core.draining {
-            true => self.core.now_ms + DRAIN_LINGER_MS,
-            false => self.core.now_ms + self.core.config.client_header_timeout_ms,
-        };
-        self.table.insert(Box::new(Connection::new(
-            socket, key, peer, trust, info, deadline,
-        )));
-    }
-
-    /// Descriptors have run out: idle connections make room, those nearest to their deadline first.
-    fn evict(&mut self) -> usize {
-        let mut idle: Vec<(u64, u64)> = Vec::new();
-        for key in self.table.keys() {
-            if let Some(connection) = self.table.get_mut(key)
-                && !connection.in_progress()
-                && connection.output.is_empty()
-            {
-                idle.push((connection.deadline_ms, key));
-            }
-        }
-        idle.sort_unstable();
-        idle.truncate(EVICTED);
-        for (_, key) in &idle {
-            self.close(*key);
-        }
-        idle.len()
-    }
-
     /// Idle connections get a moment for a request that is on its way, and no more.
     fn shorten_idle_deadlines(&mut self) {
         let kept = self.core.idle_deadline(false);
@@ -503,36 +445,4 @@ impl Inner {
         }
         self.expired = expired;
     }
-
-    /// Brings the accept set to what it should be.
-    fn arm_listeners(&mut self, slot: Option<&'static Slot>) -> io::Result<()> {
-        if self.rest_until_ms > 0 && self.core.now_ms >= self.rest_until_ms {
-            self.rest_until_ms = 0;
-        }
-        let wanted = self.slots_free
-            && !self.core.draining
-            && self.rest_until_ms == 0
-            && self.core.in_progress < self.core.config.worker_connections.max(1);
-        if wanted == self.listening {
-            return Ok(());
-        }
-        for (index, listener) in self.listeners.iter().enumerate() {
-            if wanted {
-                self.core
-                    .poller
-                    .add_listener(listener.socket.as_fd(), index as u32)?;
-            } else {
-                self.core.poller.remove(&listener.socket);
-            }
-        }
-        self.listening = wanted;
-        if let Some(slot) = slot {
-            slot.set_accepting(true);
-        }
-        Ok(())
-    }
-}
-
-fn canonical(address: &SocketAddr) -> IpAddr {
-    address.ip().to_canonical()
 }

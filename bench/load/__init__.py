@@ -1,0 +1,1 @@
+"""Load that `wrk` cannot make."""

@@ -1,0 +1,173 @@
+//! Where connections come from: listeners while there is a thread to spare, and the passage between the workers.
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::io::Errno;
+use rustix::net::SocketFlags;
+use tricorn_proto::PeerTrust;
+use tricorn_scoreboard::Slot;
+
+use super::{DRAIN_LINGER_MS, Inner};
+use crate::connection::Connection;
+use crate::notice::Notice;
+use crate::passage::Passage;
+use crate::peer::{ListenerInfo, Peer};
+use crate::poller::Token;
+
+/// How long a listener rests after accept failed (no descriptors left).
+const ACCEPT_REST_MS: u64 = 200;
+/// Connections closed at once when descriptors run out.
+const EVICTED: usize = 16;
+
+impl Inner {
+    pub(super) fn accept(&mut self, index: usize, batch: usize) {
+        for _ in 0..batch {
+            let Some(listener) = self.listeners.get(index) else {
+                return;
+            };
+            match rustix::net::acceptfrom_with(
+                &listener.socket,
+                SocketFlags::NONBLOCK | SocketFlags::CLOEXEC,
+            ) {
+                Ok((socket, address)) => {
+                    let info = listener.info.clone();
+                    let peer = match address.map(SocketAddr::try_from) {
+                        Some(Ok(address)) => Peer::Inet(address),
+                        _ => Peer::Unix,
+                    };
+                    self.admit(socket, peer, info);
+                }
+                Err(Errno::AGAIN) => return,
+                // The peer was gone before we came; the next one may not be.
+                Err(
+                    Errno::CONNABORTED
+                    | Errno::INTR
+                    | Errno::PROTO
+                    | Errno::NETDOWN
+                    | Errno::HOSTUNREACH,
+                ) => {}
+                Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
+                    if self.evict() > 0 => {}
+                // It listens no more: the server is stopping, and the order to leave is on its way.
+                Err(Errno::INVAL) => {
+                    self.rest_listeners();
+                    return;
+                }
+                Err(error) => {
+                    self.core.notices.push(Notice::Accept(error.into()));
+                    self.rest_listeners();
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Takes a connection in. Returns its key.
+    pub(super) fn admit(
+        &mut self,
+        socket: OwnedFd,
+        peer: Peer,
+        info: Arc<ListenerInfo>,
+    ) -> Option<u64> {
+        let trust = match &peer {
+            Peer::Unix => PeerTrust::Trusted,
+            Peer::Inet(address) if self.core.config.trusted_peers.contains(canonical(address)) => {
+                PeerTrust::Trusted
+            }
+            Peer::Inet(_) => PeerTrust::Untrusted,
+        };
+        let key = self.table.next_key();
+        if let Err(error) = self.core.poller.add_connection(&socket, key) {
+            self.core.notices.push(Notice::Accept(error));
+            return None;
+        }
+        let deadline = match self.core.draining {
+            true => self.core.now_ms + DRAIN_LINGER_MS,
+            false => self.core.now_ms + self.core.config.client_header_timeout_ms,
+        };
+        let connection = Connection::new(socket, key, peer, trust, info, deadline);
+        self.table.insert(Box::new(connection));
+        Some(key)
+    }
+
+    /// Descriptors have run out: idle connections make room, those nearest to their deadline first.
+    pub(super) fn evict(&mut self) -> usize {
+        let mut idle: Vec<(u64, u64)> = Vec::new();
+        for key in self.table.keys() {
+            if let Some(connection) = self.table.get_mut(key)
+                && !connection.in_progress()
+                && connection.output.is_empty()
+            {
+                idle.push((connection.deadline_ms, key));
+            }
+        }
+        idle.sort_unstable();
+        idle.truncate(EVICTED);
+        for (_, key) in &idle {
+            self.close(*key);
+        }
+        idle.len()
+    }
+
+    pub(super) fn rest_listeners(&mut self) {
+        self.rest_until_ms = self.core.now_ms + ACCEPT_REST_MS;
+    }
+
+    /// Goes to the end of the queue of those that a newcomer may wake: the kernel always wakes the first that waits, and
+    /// on a server that is not busy that would be the same worker each time.
+    pub(super) fn give_way(&mut self, index: u32) {
+        let others = |passage: &Arc<Passage>| passage.has_siblings();
+        let listener = self.listeners.get(index as usize);
+        let Some(listener) = listener.filter(|_| self.passage.as_ref().is_some_and(others)) else {
+            return;
+        };
+        self.core.poller.remove(&listener.socket);
+        let token = Token::Listener(index);
+        let added = self.core.poller.add_shared(listener.socket.as_fd(), token);
+        // When that failed, arming all of them again will tell why.
+        self.listening = added.is_ok();
+    }
+
+    /// Brings the accept set to what it should be.
+    pub(super) fn arm_listeners(&mut self, slot: Option<&'static Slot>) -> io::Result<()> {
+        if self.rest_until_ms > 0 && self.core.now_ms >= self.rest_until_ms {
+            self.rest_until_ms = 0;
+        }
+        let wanted = self.slots_free
+            && !self.core.draining
+            && self.rest_until_ms == 0
+            && self.core.in_progress < self.core.config.worker_connections.max(1);
+        if wanted == self.listening {
+            return Ok(());
+        }
+        for (index, listener) in self.listeners.iter().enumerate() {
+            if wanted {
+                let token = Token::Listener(index as u32);
+                self.core
+                    .poller
+                    .add_shared(listener.socket.as_fd(), token)?;
+            } else {
+                self.core.poller.remove(&listener.socket);
+            }
+        }
+        if let Some(passage) = &self.passage {
+            if wanted {
+                let exit = passage.exit();
+                self.core.poller.add_shared(exit, Token::Passage)?;
+            } else {
+                self.core.poller.remove(passage.exit());
+            }
+        }
+        self.listening = wanted;
+        if let Some(slot) = slot {
+            slot.set_accepting(true);
+        }
+        Ok(())
+    }
+}
+
+fn canonical(address: &SocketAddr) -> IpAddr {
+    address.ip().to_canonical()
+}

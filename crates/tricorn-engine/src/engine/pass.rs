@@ -1,0 +1,117 @@
+//! Requests that would wait here while a sibling is idle.
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use rustix::io::Errno;
+use tricorn_scoreboard::Slot;
+
+use super::{Engine, Inner, Ready};
+use crate::notice::Notice;
+use crate::passage::{Passage, Passed};
+
+impl Engine {
+    /// From now on this engine's requests may go to siblings, and theirs come here.
+    pub fn join(&self, passage: Arc<Passage>) -> std::io::Result<()> {
+        let mut inner = self.lock();
+        debug_assert!(inner.passage.is_none(), "an engine has one set of siblings");
+        // Newly armed with the listeners, or with them later.
+        if inner.listening {
+            let token = crate::poller::Token::Passage;
+            inner.core.poller.add_shared(passage.exit(), token)?;
+        }
+        inner.passage = Some(passage);
+        Ok(())
+    }
+
+    /// Every thread of this worker is in the application: what waits goes to whichever worker is idle first, which may
+    /// in the end be this one. A worker that drains keeps what it has.
+    pub fn pass_on(&self) {
+        let mut guard = self.lock();
+        let inner = &mut *guard;
+        if inner.core.draining || inner.core.ready.is_empty() {
+            return;
+        }
+        let Some(passage) = inner
+            .passage
+            .clone()
+            .filter(|passage| passage.has_siblings())
+        else {
+            return;
+        };
+        let mut waiting = std::mem::take(&mut inner.core.ready);
+        waiting.retain_mut(|ready| {
+            let passed = inner.pass(&passage, ready);
+            if passed && let Some(slot) = self.slot {
+                slot.add_passed();
+            }
+            !passed
+        });
+        inner.core.ready = waiting;
+    }
+}
+
+impl Inner {
+    /// False: the request stays.
+    fn pass(&mut self, passage: &Passage, ready: &mut Ready) -> bool {
+        let Some(connection) = self.table.get_mut(ready.key) else {
+            return false;
+        };
+        let Some(bytes) = connection.movable() else {
+            return false;
+        };
+        let passed = Passed {
+            peer: ready.peer.clone(),
+            listener: (*ready.listener).clone(),
+            requests: ready.number - 1,
+            received_ns: ready.received_ns,
+            bytes: bytes.to_vec(),
+        };
+        if passage.put(connection.socket.as_fd(), &passed).is_err() {
+            return false;
+        }
+        // The sibling's descriptor keeps the socket open, so that closing ours would leave it in our set.
+        self.core.poller.remove(&connection.socket);
+        self.core.in_progress -= 1;
+        self.core.pool.put_parts(std::mem::take(&mut ready.parts));
+        self.close(ready.key);
+        true
+    }
+
+    /// Takes at most `most` connections that siblings have passed on.
+    pub(super) fn take_passed(&mut self, most: usize, slot: Option<&'static Slot>) {
+        let Some(passage) = self.passage.clone() else {
+            return;
+        };
+        for _ in 0..most {
+            let (socket, passed) = match passage.take() {
+                Ok(Some(taken)) => taken,
+                Ok(None) => return,
+                Err(error) => {
+                    if error != Errno::MFILE || self.evict() == 0 {
+                        self.rest_listeners();
+                    }
+                    self.core.notices.push(Notice::Accept(error.into()));
+                    return;
+                }
+            };
+            let known = self.listeners.iter().map(|listener| &listener.info);
+            let listener = match known.into_iter().find(|info| ***info == passed.listener) {
+                Some(info) => info.clone(),
+                None => Arc::new(passed.listener),
+            };
+            let Some(key) = self.admit(socket, passed.peer, listener) else {
+                continue;
+            };
+            if let Some(slot) = slot {
+                slot.add_taken();
+            }
+            self.with(key, |connection, core| {
+                let fate = connection.take_over(core, passed.requests, &passed.bytes);
+                if let Some(ready) = core.ready.back_mut().filter(|ready| ready.key == key) {
+                    ready.received_ns = passed.received_ns;
+                }
+                (fate, ())
+            });
+        }
+    }
+}

@@ -1,0 +1,71 @@
+"""No request waits behind a busy worker while another one is idle."""
+
+import time
+
+import pytest
+from harness.servers import wait_until
+
+pytestmark = pytest.mark.servers("tricorn")
+
+COUNTERS = """
+import sys
+
+def worker_exit(server, worker):
+    print("passed", worker.slot.passed, "taken", worker.slot.taken, file=sys.stderr, flush=True)
+"""
+
+
+def two_of_one_worker(running):
+    """Two kept connections that the same worker has accepted, and its pid."""
+    kept = {}
+    while True:
+        client = running.connect()
+        pid = int(client.request("GET", "/pid").body)
+        if pid in kept:
+            return kept.pop(pid), client, pid
+        kept[pid] = client
+
+
+
+BEGUN = """
+import sys
+
+def pre_request(worker, req):
+    print("begun", req.path, file=sys.stderr, flush=True)
+"""
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_a_request_on_a_kept_connection_is_answered_by_an_idle_worker(server, threads):
+    arguments = ["-w", "2", "-k", "gthread", "--threads", threads, "--keep-alive", "30"]
+    running = server.start("web:app", *arguments, config=COUNTERS + BEGUN)
+    running.wait_for_workers(2)
+    quick, slow, pid = two_of_one_worker(running)
+    others = [slow]
+    # Every thread of that worker, and none of the other's.
+    while len(others) < int(threads):
+        client = running.connect()
+        if int(client.request("GET", "/pid").body) == pid:
+            others.append(client)
+    for client in others:
+        client.send(b"GET /sleep?ms=3000 HTTP/1.1\r\nHost: x\r\n\r\n")
+    wait_until(lambda: len(running.log.matches("begun /sleep")) == len(others), what="the slow calls")
+    begun = time.monotonic()
+    answered = quick.request("GET", "/pid")
+    assert int(answered.body) != pid
+    assert time.monotonic() - begun < 2
+    # It stays where it is now.
+    assert int(quick.request("GET", "/pid").body) == int(answered.body)
+    assert running.stop() == 0
+    counted = running.log.matches(r"passed (\d+) taken (\d+)")
+    assert sorted((int(match[1]), int(match[2])) for match in counted) == [(0, 1), (1, 0)]
+
+
+def test_short_connections_are_shared_out_evenly(server):
+    running = server.start("web:app", "-w", "4", "-k", "gthread", "--threads", "2")
+    running.wait_for_workers(4)
+    pids = [int(running.request("GET", "/pid").body) for _ in range(400)]
+    counts = [pids.count(pid) for pid in set(pids)]
+    assert len(counts) == 4
+    # One after the other: without a turn for each, the first one would get nearly all of them.
+    assert max(counts) < 5 * min(counts)
