@@ -1,6 +1,6 @@
 """Kept connections with pauses: most calls are short, one in twenty is long. How long do the short ones take?
 
-`python -m bench.load.uneven PORT [SECONDS]` prints one JSON object: times of the short calls in milliseconds, and how
+`python uneven.py PORT [SECONDS]` prints one JSON object: times of the short calls in milliseconds, and how
 many answers each worker gave. The application is `bench/apps/work.py`.
 """
 

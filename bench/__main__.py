@@ -1,0 +1,131 @@
+"""`make bench`: Tricorn and its rivals side by side, in turns. See bench/README.md."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from bench import measure, report, scenarios, servers
+from bench.results import Outcome
+
+LEAST_ROUNDS = 7
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make bench")
+    for name in ("scenarios", "servers"):
+        parser.add_argument(f"--{name}", default="", help="names, separated by commas; all without any")
+    parser.add_argument("--rounds", type=int, default=LEAST_ROUNDS)
+    asked = parser.parse_args()
+    for tool, package in (("wrk", "wrk"), ("taskset", "util-linux")):
+        if not shutil.which(tool):
+            print(f"{tool} is missing: install it (Debian: apt-get install {package})", file=sys.stderr)
+            return 1
+    if len(os.sched_getaffinity(0)) < 2:
+        print("two cores are needed: one for the server, one for the load", file=sys.stderr)
+        return 1
+    try:
+        wanted = scenarios.chosen(_names(asked.scenarios))
+        takers = servers.chosen(_names(asked.servers))
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 1
+    notes = [f"{server.name} {reason}" for server in takers if (reason := servers.missing(server))]
+    for note in notes:
+        print(note, file=sys.stderr)
+    takers = [server for server in takers if not servers.missing(server)]
+    outcomes: list[Outcome] = []
+    complete = not asked.scenarios and not asked.servers and asked.rounds >= LEAST_ROUNDS
+    for scenario in wanted:
+        outcomes.append(run(scenario, takers, asked.rounds))
+        _write(outcomes, notes, asked.rounds, takers, complete)
+    return 0
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def run(scenario: scenarios.Scenario, takers: list[servers.Server], rounds: int) -> Outcome:
+    """All rounds of a scenario, the servers in turn; one that fails is left out from then on, with the reason."""
+    print(f"{scenario.name}: {scenario.title}", flush=True)
+    outcome = Outcome(scenario)
+    takers = [
+        server for server in takers
+        if server.fits(scenario.shape) and (server.python or scenario.floor)
+        # Where threads are asked for, tricorn is gthread already.
+        and not (server.name == "tricorn gthread" and scenario.shape.threads > 1)
+    ]  # fmt: skip
+    fresh = scenario.kind == "resources"
+    running: dict[str, measure.Process] = {}
+    try:
+        for number in range(rounds if scenario.kind == "wrk" else min(rounds, 3)):
+            for server in takers:
+                if server.name in outcome.failed:
+                    continue
+                try:
+                    if fresh or server.name not in running:
+                        running[server.name] = measure.Process(server, scenario)
+                    figures = measure.load(running[server.name], scenario)
+                    outcome.rounds.setdefault(server.name, []).append(figures)
+                except measure.Failed as failure:
+                    outcome.failed[server.name] = str(failure)
+                    outcome.rounds.pop(server.name, None)
+                    print(f"  {server.name}: {failure}", flush=True)
+                finally:
+                    if (fresh or server.name in outcome.failed) and server.name in running:
+                        running.pop(server.name).end()
+            print(f"  round {number + 1}", flush=True)
+    finally:
+        for process in running.values():
+            process.end()
+    for server in takers:
+        if ratios := outcome.ratios(server.name):
+            cpu = outcome.middle(server.name, "cpu_us")
+            print(f"  {server.name:18} {cpu:9.2f} us  x {sorted(ratios)[len(ratios) // 2]:.2f}", flush=True)
+    return outcome
+
+
+def _write(
+    outcomes: list[Outcome], notes: list[str], rounds: int, takers: list[servers.Server], complete: bool
+) -> None:
+    """After every scenario, so that a run that is cut short leaves what it has found.
+
+    Only a run of everything writes `results.md` and the charts; others `last.md`.
+    """
+    text = report.markdown(outcomes, _machine(takers), notes, rounds)
+    if not complete:
+        (servers.BENCH / "last.md").write_text(text)
+        return
+    (servers.BENCH / "results.md").write_text(text)
+    charts = servers.BENCH / "charts"
+    charts.mkdir(exist_ok=True)
+    for outcome in outcomes:
+        if outcome.scenario.kind != "resources":
+            (charts / f"{outcome.scenario.name}.svg").write_text(report.chart(outcome))
+
+
+def _machine(takers: list[servers.Server]) -> dict[str, str]:
+    names = {line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")}
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=servers.BENCH, capture_output=True, text=True)
+    versions = {f"{server.distribution} {servers.version(server)}" for server in takers if server.distribution}
+    python = subprocess.run([str(servers.PYTHON), "-V"], capture_output=True, text=True).stdout.strip()
+    return {
+        "machine": f"{os.cpu_count()} cores, {', '.join(sorted(names))}, {platform.system()} {platform.release()}",
+        "commit": commit.stdout.strip() or "unknown",
+        "Python": python.removeprefix("Python "),
+        "rivals": ", ".join(sorted(versions)) or "none",
+    }
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text().splitlines()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

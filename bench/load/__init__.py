@@ -1,1 +1,0 @@
-"""Load that `wrk` cannot make."""

@@ -1,0 +1,2 @@
+dofile("load/report.lua")
+wrk.headers["Connection"] = "close"

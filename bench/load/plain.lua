@@ -1,0 +1,1 @@
+dofile("load/report.lua")

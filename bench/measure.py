@@ -1,0 +1,233 @@
+"""Starts servers, loads them, reads what it cost them. Units are in the names: `_us`, `_ms`, `_mib`, `_kib`."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from bench.scenarios import Scenario
+from bench.servers import BENCH, PYTHON, Server
+
+SERVER_CORE, LOAD_CORE = "0", "1"
+WARM_SECONDS = 0.3
+LOAD_SECONDS = 1.5
+UNEVEN_SECONDS = 15
+START_SECONDS = 20.0
+IDLE_SECONDS = 5.0
+IDLE_CONNECTIONS = 10_000
+
+Figures = dict[str, float]
+
+
+class Failed(Exception):
+    """A server cannot take part in a scenario; the text says why."""
+
+
+class Process:
+    """A server that was started, and everything it has forked."""
+
+    def __init__(self, server: Server, scenario: Scenario):
+        self.server = server
+        self.port = _free_port()
+        self._said: IO[bytes] = tempfile.TemporaryFile()
+        words = server.command(self.port, scenario.shape)
+        if scenario.pinned:
+            words = ["taskset", "-c", SERVER_CORE, *words]
+        # Bytecode is cached, as it is where applications are deployed; what the shell sets otherwise is left out.
+        environ = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+        begun = time.perf_counter()
+        self._child = subprocess.Popen(
+            words,
+            cwd=BENCH / "apps",
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=self._said,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            self._await_answer(scenario)
+        except Failed:
+            self.end()
+            raise
+        self.first_answer_ms = (time.perf_counter() - begun) * 1000
+
+    def _await_answer(self, scenario: Scenario) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        path = scenario.path if scenario.script != "post64k" else "/"
+        request = f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+        while True:
+            if self._child.poll() is not None:
+                raise Failed(f"ended with code {self._child.returncode}: {self._last_line()}")
+            if time.monotonic() > deadline:
+                raise Failed(f"did not answer within {START_SECONDS:.0f} s: {self._last_line()}")
+            try:
+                with socket.create_connection(("127.0.0.1", self.port), timeout=5) as probe:
+                    probe.sendall(request)
+                    answer = probe.recv(65536)
+            except OSError:
+                time.sleep(0.001)
+                continue
+            if re.match(rb"HTTP/1\.[01] 200", answer):
+                return
+            raise Failed(f"answered {answer[:60]!r}")
+
+    def _last_line(self) -> str:
+        self._said.seek(0)
+        lines = self._said.read().decode("utf-8", "replace").strip().splitlines()
+        return lines[-1] if lines else "nothing was said"
+
+    def pids(self) -> list[int]:
+        """The living processes of its session."""
+        found = []
+        for entry in os.listdir("/proc"):
+            if entry.isdigit():
+                try:
+                    rest = Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()
+                except OSError:
+                    continue
+                if int(rest[3]) == self._child.pid and rest[0] != "Z":
+                    found.append(int(entry))
+        return found
+
+    def cpu_ns(self) -> int:
+        """CPU time of all its threads so far."""
+        return sum(
+            int(task.joinpath("schedstat").read_text().split()[0])
+            for pid in self.pids()
+            for task in Path(f"/proc/{pid}/task").iterdir()
+        )
+
+    def pss_kib(self) -> int:
+        rollups = (Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in self.pids())
+        return sum(int(re.search(r"^Pss:\s+(\d+)", text, re.M)[1]) for text in rollups)  # type: ignore[index]
+
+    def anonymous_kib(self) -> int:
+        texts = (Path(f"/proc/{pid}/status").read_text() for pid in self.pids())
+        return sum(int(found[1]) for text in texts if (found := re.search(r"^RssAnon:\s+(\d+)", text, re.M)))
+
+    def end(self) -> None:
+        for number, seconds in ((signal.SIGTERM, 5), (signal.SIGKILL, 5)):
+            if self._child.poll() is None:
+                try:
+                    os.killpg(self._child.pid, number)
+                    self._child.wait(seconds)
+                except (ProcessLookupError, subprocess.TimeoutExpired):
+                    continue
+        for pid in self.pids():
+            os.kill(pid, signal.SIGKILL)
+        self._said.close()
+
+
+def load(process: Process, scenario: Scenario) -> Figures:
+    """One round: what a request cost, how many there were, how long they took. Raises Failed."""
+    if scenario.kind == "uneven":
+        return _uneven(process)
+    if scenario.kind == "resources":
+        return _resources(process, scenario)
+    with _beside(process, scenario):
+        _wrk(process, scenario, WARM_SECONDS)
+        before = process.cpu_ns()
+        result = _wrk(process, scenario, LOAD_SECONDS)
+        cpu_ns = process.cpu_ns() - before
+    if not result["requests"]:
+        raise Failed("answered no request in a round")
+    return {
+        "cpu_us": cpu_ns / result["requests"] / 1000,
+        "rps": result["requests"] / result["seconds"],
+        "p50_ms": result["p50_ms"],
+        "p99_ms": result["p99_ms"],
+        "errors": result["errors"],
+        "pss_mib": process.pss_kib() / 1024,
+    }
+
+
+def _wrk(process: Process, scenario: Scenario, seconds: float) -> Figures:
+    # wrk counts in whole seconds; cut short by a signal it reports what it did until then.
+    words = ["wrk", "-t", "1", "-c", str(scenario.connections), "-d", "60", "--timeout", "10"]
+    words += ["-s", f"load/{scenario.script}.lua", f"http://127.0.0.1:{process.port}{scenario.path}"]
+    if scenario.pinned:
+        words = ["taskset", "-c", LOAD_CORE, *words]
+    with subprocess.Popen(words, cwd=BENCH, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as wrk:
+        time.sleep(seconds)
+        wrk.send_signal(signal.SIGINT)
+        said, _ = wrk.communicate(timeout=30)
+    found = re.search(r"^RESULT (.*)$", said, re.M)
+    if not found:
+        raise Failed(f"wrk said: {said.strip()[-200:]}")
+    return json.loads(found[1])
+
+
+@contextmanager
+def _beside(process: Process, scenario: Scenario) -> Iterator[None]:
+    if not scenario.beside:
+        yield
+        return
+    words = ["taskset", "-c", LOAD_CORE, sys.executable, f"load/{scenario.beside}.py", str(process.port)]
+    with subprocess.Popen(words, cwd=BENCH) as other:
+        try:
+            time.sleep(1.5)
+            yield
+        finally:
+            other.terminate()
+
+
+def _uneven(process: Process) -> Figures:
+    words = [sys.executable, "load/uneven.py", str(process.port), str(UNEVEN_SECONDS)]
+    said = subprocess.run(words, cwd=BENCH, capture_output=True, text=True, timeout=UNEVEN_SECONDS + 60)
+    if said.returncode:
+        raise Failed(f"the load ended with {said.stderr.strip()[-200:]}")
+    result = json.loads(said.stdout)
+    workers = result["workers"]
+    return {
+        "p50_ms": result["p50_ms"],
+        "p99_ms": result["p99_ms"],
+        "errors": result["errors"],
+        "busiest_to_idlest": workers[0] / workers[-1],
+        "workers_seen": len(workers),
+    }
+
+
+def _resources(process: Process, scenario: Scenario) -> Figures:
+    """The process is fresh: nothing has been asked but the first answer."""
+    pss_kib = process.pss_kib()
+    before = process.cpu_ns()
+    time.sleep(IDLE_SECONDS)
+    idle_ns = process.cpu_ns() - before
+    figures = {
+        "first_answer_ms": process.first_answer_ms,
+        "pss_mib": pss_kib / 1024,
+        "idle_cpu_percent": idle_ns / IDLE_SECONDS / 1e7,
+    }
+    # What the first thousand needs is kept for later ones, and belongs to the server rather than to them.
+    words = [str(PYTHON), "load/idle.py", str(process.port)]
+    with subprocess.Popen([*words, "1000"], cwd=BENCH, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as some:
+        some.stdout.readline()  # type: ignore[union-attr]
+        some.communicate()
+    memory = process.anonymous_kib()
+    with subprocess.Popen(
+        [*words, str(IDLE_CONNECTIONS)], cwd=BENCH, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as many:
+        answered = many.stdout.readline().strip()  # type: ignore[union-attr]
+        more = process.anonymous_kib() - memory
+        many.communicate()
+    if answered and int(answered) == IDLE_CONNECTIONS:
+        figures["kib_per_idle_connection"] = more / IDLE_CONNECTIONS
+    return figures
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

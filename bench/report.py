@@ -1,0 +1,151 @@
+"""The results as Markdown and charts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bench.chart import bars, short
+from bench.results import OURS, Outcome, verdicts
+
+HIDDEN = ("control", "floor")
+COLUMNS = {
+    "cpu_us": "CPU, µs/request",
+    "rps": "requests/s",
+    "p50_ms": "p50, ms",
+    "p99_ms": "p99, ms",
+    "errors": "errors",
+    "pss_mib": "PSS, MiB",
+    "first_answer_ms": "first answer, ms",
+    "idle_cpu_percent": "idle CPU, %",
+    "kib_per_idle_connection": "KiB per idle connection",
+    "busiest_to_idlest": "busiest / idlest worker",
+}
+
+
+def markdown(outcomes: Sequence[Outcome], machine: dict[str, str], notes: Sequence[str], rounds: int) -> str:
+    parts = ["# Results", "", *(f"- {key}: {value}" for key, value in machine.items()), f"- rounds: {rounds}", ""]
+    parts += [
+        "The figure to trust is CPU per request: all threads and processes of the server, from the scheduler's own",
+        "account. `x` is the median over the rounds of (its CPU per request / Tricorn's in the same round); above 1",
+        "Tricorn needs less. `control` is Tricorn a second time.",
+        "",
+    ]
+    parts += [*_targets(outcomes), *_also(outcomes)]
+    for outcome in outcomes:
+        parts += _section(outcome)
+    if notes:
+        parts += ["## Left out", "", *(f"- {note}" for note in notes), ""]
+    return "\n".join(parts)
+
+
+def _targets(outcomes: Sequence[Outcome]) -> list[str]:
+    rows = []
+    for outcome in outcomes:
+        for verdict in verdicts(outcome):
+            word = "reached" if verdict.reached else "**missed**"
+            rows.append(
+                f"| {outcome.scenario.title} | {verdict.about} | {verdict.wanted:g} | {verdict.ratio:.2f} "
+                f"({verdict.nearest}) | {word} |"
+            )
+    if not rows:
+        return []
+    head = ["## Targets", "", "| scenario | CPU of | at least | measured | |", "| --- | --- | --- | --- | --- |"]
+    return [*head, *rows, ""]
+
+
+def _also(outcomes: Sequence[Outcome]) -> list[str]:
+    """Targets that are no ratio to a rival: (what, measured, wanted, reached)."""
+    by_name = {outcome.scenario.name: outcome for outcome in outcomes}
+    rows: list[tuple[str, str, str, bool]] = []
+    hello = by_name.get("hello")
+    if hello and (floor := hello.ratio("floor")):
+        rows.append(("CPU of the floor / ours on hello", f"{floor:.0%}", ">= 85 %", floor >= 0.85))
+    if hello and (threads := hello.ratio("tricorn gthread")):
+        rows.append(("CPU of gthread / sync on hello", f"{threads:.2f}", "<= 1.1", threads <= 1.1))
+    sleeping = by_name.get("sleep3ms")
+    if sleeping and (rate := sleeping.middle("tricorn", "rps")) and sleeping.scenario.ideal_rps:
+        share = rate / sleeping.scenario.ideal_rps
+        rows.append(("every call sleeps 3 ms: share of the ideal rate", f"{share:.0%}", ">= 95 %", share >= 0.95))
+    if "quick" in by_name and "slowmix" in by_name:
+        undisturbed, mixed = by_name["quick"].middle("tricorn", "rps"), by_name["slowmix"].middle("tricorn", "rps")
+        if undisturbed and mixed:
+            share = mixed / undisturbed
+            rows.append(("rate beside two calls of 50 ms / undisturbed", f"{share:.0%}", ">= 80 %", share >= 0.8))
+    uneven = by_name.get("uneven")
+    if uneven and (p99 := uneven.middle("tricorn", "p99_ms")):
+        rows.append(("short calls of uneven workers, p99", f"{p99:.1f} ms", "<= 10 ms", p99 <= 10))
+    rows += _resource_rows(by_name.get("resources"))
+    if not rows:
+        return []
+    head = ["| | measured | wanted | |", "| --- | --- | --- | --- |"]
+    lines = [f"| {what} | {got} | {wanted} | {'reached' if ok else '**missed**'} |" for what, got, wanted, ok in rows]
+    return [*head, *lines, ""]
+
+
+def _resource_rows(outcome: Outcome | None) -> list[tuple[str, str, str, bool]]:
+    if outcome is None:
+        return []
+    rows = []
+    limits = {"first_answer_ms": 100.0, "idle_cpu_percent": 0.2, "kib_per_idle_connection": 1.0}
+    for figure, limit in limits.items():
+        if (value := outcome.middle("tricorn", figure)) is not None:
+            rows.append((COLUMNS[figure], f"{value:.2f}", f"<= {limit:g}", value <= limit))
+    ours = outcome.middle("tricorn", "pss_mib")
+    for rival in ("gunicorn sync", "granian"):
+        theirs = outcome.middle(rival, "pss_mib")
+        if ours and theirs:
+            rows.append((f"PSS, MiB, below {rival}'s", f"{ours:.1f}", f"< {theirs:.1f}", ours < theirs))
+    return rows
+
+
+def _section(outcome: Outcome) -> list[str]:
+    names = sorted(outcome.rounds, key=lambda name: _sort_key(outcome, name))
+    figures = [name for name in COLUMNS if any(name in row for rows in outcome.rounds.values() for row in rows)]
+    with_ratio = "cpu_us" in figures
+    head = ["server", *(["x"] if with_ratio else []), *(COLUMNS[figure] for figure in figures)]
+    lines = [f"## {outcome.scenario.name}: {outcome.scenario.title}", ""]
+    lines += ["| " + " | ".join(head) + " |", "| " + " | ".join("---" for _ in head) + " |"]
+    for name in names:
+        cells = [name]
+        if with_ratio:
+            cells.append(_ratio_cell(outcome, name))
+        for figure in figures:
+            value = outcome.middle(name, figure)
+            cells.append("" if value is None else f"{value:.0f}" if figure == "errors" else short(value))
+        lines.append("| " + " | ".join(cells) + " |")
+    lines.append("")
+    resolution = outcome.resolution()
+    if resolution is not None:
+        lines += [f"Resolution of this run: ±{resolution:.1%} of CPU; smaller differences say nothing.", ""]
+    lines += [f"- {name}: {reason}" for name, reason in outcome.failed.items()]
+    return [*lines, ""] if outcome.failed else lines
+
+
+def _ratio_cell(outcome: Outcome, name: str) -> str:
+    ratios = outcome.ratios(name)
+    if not ratios:
+        return ""
+    return f"{outcome.ratio(name):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+
+
+def _sort_key(outcome: Outcome, name: str) -> tuple[int, float]:
+    value = outcome.middle(name, outcome.scenario.figure) or outcome.middle(name, "pss_mib") or 0.0
+    # Ours first, then by what the scenario is about.
+    return (0 if name in OURS else 1, -value if outcome.scenario.figure == "rps" else value)
+
+
+def chart(outcome: Outcome) -> str:
+    """Bars of the figure that the scenario is about; for CPU, requests in a second of CPU, so that longer is better."""
+    figure = outcome.scenario.figure
+    rows = []
+    for name in outcome.rounds:
+        value = outcome.middle(name, figure)
+        if value and name not in HIDDEN:
+            rows.append((name, 1e6 / value if figure == "cpu_us" else value))
+    rows.sort(key=lambda row: row[1] if figure == "p99_ms" else -row[1])
+    unit = {
+        "cpu_us": "requests per second of CPU; longer is better",
+        "rps": "requests per second; longer is better",
+        "p99_ms": "99th percentile in ms; shorter is better",
+    }[figure]
+    return bars(outcome.scenario.title, unit, rows)

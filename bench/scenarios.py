@@ -1,0 +1,115 @@
+"""What is asked of the servers, and what each answer is judged by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from bench.servers import Shape
+
+# Every server that answers from Python, except ours.
+RIVALS = "every rival"
+FAST = "fastpysgi, bjoern"
+GTHREAD = "gunicorn gthread"
+
+
+@dataclass(frozen=True)
+class Scenario:
+    name: str
+    title: str
+    shape: Shape
+    # `wrk`: load for a while; `uneven`: bench/load/uneven.py; `resources`: a server on its own.
+    kind: Literal["wrk", "uneven", "resources"] = "wrk"
+    path: str = "/"
+    connections: int = 64
+    script: str = "plain"
+    # A program of bench/load that runs beside.
+    beside: str = ""
+    # The server on one core, the load on the other; False: both on both.
+    pinned: bool = True
+    # The floor answers this too.
+    floor: bool = False
+    # The figure its chart shows.
+    figure: Literal["cpu_us", "rps", "p99_ms"] = "cpu_us"
+    # Least CPU of a rival divided by ours, by whom it is about.
+    targets: dict[str, float] = field(default_factory=dict)
+    # Requests a second that are possible at all, where the application sets a limit.
+    ideal_rps: float | None = None
+
+
+HELLO = Shape("hello:app")
+WORK = Shape("work:app", threads=4)
+
+SCENARIOS = [
+    Scenario(
+        "hello", "hello, 1 header, 64 connections", HELLO, floor=True,
+        targets={RIVALS: 1.1, FAST: 1.3, "granian": 2.0, GTHREAD: 15},
+    ),
+    Scenario(
+        "hello16", "hello, 16 browser headers", HELLO, script="browser", floor=True,
+        targets={RIVALS: 1.3, FAST: 1.8, "granian": 2.4, GTHREAD: 15},
+    ),
+    Scenario("pipeline16", "hello, 16 requests pipelined", HELLO, script="pipeline16", floor=True),
+    Scenario("conn1", "hello, 1 connection", HELLO, connections=1, floor=True),
+    Scenario(
+        "conn1000", "hello, 1,000 keep-alive connections", HELLO, connections=1000, floor=True,
+        targets={RIVALS: 1.2, FAST: 1.6, "granian": 2.0, GTHREAD: 13},
+    ),
+    Scenario(
+        "close", "a connection per request", HELLO, script="close", floor=True,
+        targets={RIVALS: 0.95, FAST: 1.0, "granian": 1.3, GTHREAD: 6},
+    ),
+    Scenario(
+        "body100k", "100 KB body", HELLO, path="/body100k",
+        targets={RIVALS: 1.05, FAST: 1.1, "granian": 1.5, GTHREAD: 5},
+    ),
+    Scenario(
+        "post64k", "POST of 64 KB", HELLO, path="/post", script="post64k",
+        targets={RIVALS: 1.5, FAST: 1.5, "granian": 1.8, GTHREAD: 8},
+    ),
+    Scenario(
+        "generator", "generator of 20 chunks", HELLO, path="/generator",
+        targets={RIVALS: 1.0, FAST: 1.2, "granian": 8, GTHREAD: 20},
+    ),
+    Scenario(
+        "file10m", "10 MB file through wsgi.file_wrapper", HELLO, path="/file10m", connections=4,
+        targets={RIVALS: 1.0, GTHREAD: 1.3},
+    ),
+    Scenario(
+        "flask", "JSON in Flask", Shape("flask_json:app"),
+        targets={RIVALS: 1.02, "granian": 1.05, GTHREAD: 1.5},
+    ),
+    Scenario(
+        "django", "JSON in Django", Shape("django_json:app"),
+        targets={RIVALS: 1.02, "granian": 1.05, GTHREAD: 1.5},
+    ),
+    Scenario(
+        "sleep3ms", "every call sleeps 3 ms, 4 threads", WORK, path="/?ms=3", connections=32,
+        figure="rps", ideal_rps=4 / 0.003,
+    ),
+    Scenario("quick", "quick calls, 4 threads", WORK, path="/?ms=0", connections=32, figure="rps"),
+    Scenario(
+        "slowmix", "quick calls while two clients sit in calls of 50 ms, 4 threads", WORK, path="/?ms=0",
+        connections=32, beside="slow_calls", figure="rps",
+    ),
+    Scenario(
+        "drip1000", "8 quick clients beside 1,000 that drip", HELLO, connections=8, beside="drip", figure="p99_ms",
+    ),
+    Scenario(
+        "twoproc", "hello, two processes on two cores", Shape("hello:app", workers=2), pinned=False,
+    ),
+    Scenario(
+        "uneven", "8 workers, 16 kept connections, 1 call in 20 takes 200 ms: the others", Shape("work:app", workers=8),
+        kind="uneven", pinned=False, figure="p99_ms",
+    ),
+    Scenario("resources", "start, memory, idleness", HELLO, kind="resources"),
+]  # fmt: skip
+
+
+def chosen(names: list[str]) -> list[Scenario]:
+    """The scenarios of these names, all without names. Raises ValueError for a name that is none."""
+    known = {scenario.name: scenario for scenario in SCENARIOS}
+    for name in names:
+        if name not in known:
+            raise ValueError(f"SCENARIOS: there is no scenario {name!r}; there are {', '.join(known)}")
+    return [scenario for scenario in SCENARIOS if not names or scenario.name in names]

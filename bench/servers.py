@@ -1,0 +1,173 @@
+"""Who is measured: a name, the command that starts it on a port, and what it can do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+BENCH = Path(__file__).resolve().parent
+PYTHON = BENCH / ".venv" / "bin" / "python"
+FLOOR = BENCH.parent / "target" / "release" / "examples" / "floor"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a scenario asks a server for."""
+
+    app: str
+    workers: int = 1
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class Server:
+    name: str
+    command: Callable[[int, Shape], list[str]]
+    # The distribution it comes from; None: part of this project.
+    distribution: str | None = None
+    # Can it be given several threads (processes) for one application?
+    threads: bool = True
+    workers: bool = True
+    # Does it run applications at all?
+    python: bool = True
+
+    def fits(self, shape: Shape) -> bool:
+        return (self.threads or shape.threads == 1) and (self.workers or shape.workers == 1)
+
+
+def _python(*words: str) -> list[str]:
+    return [str(PYTHON), *words]
+
+
+def _binary(name: str, *words: str) -> list[str]:
+    return [str(PYTHON.parent / name), *words]
+
+
+def _gunicorn_like(module: str, kind: str) -> Callable[[int, Shape], list[str]]:
+    def command(port: int, shape: Shape) -> list[str]:
+        words = ["-b", f"127.0.0.1:{port}", "-w", str(shape.workers), "-k", kind]
+        if kind == "gthread":
+            words += ["--threads", str(shape.threads)]
+        return _python("-m", module, *words, shape.app)
+
+    return command
+
+
+def _tricorn(port: int, shape: Shape) -> list[str]:
+    return _gunicorn_like("tricorn", "sync" if shape.threads == 1 else "gthread")(port, shape)
+
+
+def _launched(name: str) -> Callable[[int, Shape], list[str]]:
+    def command(port: int, shape: Shape) -> list[str]:
+        words = [str(port), shape.app, str(shape.workers), str(shape.threads)]
+        return _python(str(BENCH / "launch.py"), name, *words)
+
+    return command
+
+
+def _granian(port: int, shape: Shape) -> list[str]:
+    words = ["--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port)]
+    words += ["--workers", str(shape.workers), "--blocking-threads", str(shape.threads)]
+    return _binary("granian", *words, shape.app)
+
+
+def _fastpysgi(port: int, shape: Shape) -> list[str]:
+    return _binary("fastpysgi", "--host", "127.0.0.1", "-p", str(port), shape.app)
+
+
+def _peregrine(port: int, shape: Shape) -> list[str]:
+    words = ["--port", str(port), "--workers", str(shape.workers), "--wsgi-threads", str(shape.threads)]
+    return _binary("peregrine", *words, "--protocol", "wsgi", "--python-path", ".", shape.app)
+
+
+def _m0serve(port: int, shape: Shape) -> list[str]:
+    words = ["--host", "127.0.0.1", "--port", str(port), "--protocol", "wsgi"]
+    if shape.workers > 1:
+        words += ["--workers", str(shape.workers)]
+    if shape.threads > 1:
+        words += ["--blocking-threads", str(shape.threads)]
+    return _binary("m0serve", *words, shape.app)
+
+
+def _waitress(port: int, shape: Shape) -> list[str]:
+    words = [f"--listen=127.0.0.1:{port}", f"--threads={shape.threads}"]
+    return _binary("waitress-serve", *words, shape.app)
+
+
+def _uwsgi(port: int, shape: Shape) -> list[str]:
+    # It logs every request unless told not to; nobody else here does.
+    words = ["--http11-socket", f"127.0.0.1:{port}", "--disable-logging", "--master"]
+    words += ["--processes", str(shape.workers), "--threads", str(shape.threads)]
+    return _binary("uwsgi", *words, "--virtualenv", str(PYTHON.parent.parent), "-w", shape.app)
+
+
+def _floor(port: int, shape: Shape) -> list[str]:
+    return [str(FLOOR), f"127.0.0.1:{port}"]
+
+
+TRICORN = Server("tricorn", _tricorn)
+# The same command again: how far it is from itself is what this benchmark cannot tell apart.
+CONTROL = Server("control", _tricorn)
+SERVERS = [
+    TRICORN,
+    CONTROL,
+    Server("tricorn gthread", _gunicorn_like("tricorn", "gthread")),
+    Server("floor", _floor, threads=False, workers=False, python=False),
+    Server("gunicorn sync", _gunicorn_like("gunicorn", "sync"), "gunicorn", threads=False),
+    Server("gunicorn gthread", _gunicorn_like("gunicorn", "gthread"), "gunicorn"),
+    Server("gunicorn gevent", _gunicorn_like("gunicorn", "gevent"), "gevent", threads=False),
+    Server("granian", _granian, "granian"),
+    Server("bjoern", _launched("bjoern"), "bjoern-binary", threads=False, workers=False),
+    Server("fastpysgi", _fastpysgi, "fastpysgi", threads=False, workers=False),
+    Server("freastal", _launched("freastal"), "freastal", threads=False),
+    Server("peregrine", _peregrine, "peregrine-server"),
+    Server("m0serve", _m0serve, "m0serve"),
+    Server("pyruvate", _launched("pyruvate"), "pyruvate", workers=False),
+    Server("waitress", _waitress, "waitress", workers=False),
+    Server("cheroot", _launched("cheroot"), "cheroot", workers=False),
+    Server("uwsgi", _uwsgi, "uwsgi"),
+]
+
+
+def chosen(names: list[str]) -> list[Server]:
+    """The servers of these names (`gunicorn` means all of its worker classes); all without names.
+
+    Tricorn and its control are always among them. Raises ValueError for a name that nobody has.
+    """
+    if not names:
+        return SERVERS
+    for name in names:
+        if not any(name in (server.name, _family(server)) for server in SERVERS):
+            known = ", ".join(server.name for server in SERVERS)
+            raise ValueError(f"SERVERS: no server is called {name!r}; there are {known}")
+    exact = {"tricorn", "control", *names}
+    families = set(names) - {"tricorn"}
+    return [server for server in SERVERS if server.name in exact or _family(server) in families]
+
+
+def _family(server: Server) -> str:
+    return server.name.partition(" ")[0]
+
+
+def missing(server: Server) -> str:
+    """Why it cannot take part; empty when it can."""
+    if server.name == "floor":
+        return "" if FLOOR.exists() else "is not built: cargo build --release --example floor"
+    if server.distribution is None:
+        return ""
+    found = list(PYTHON.parent.parent.glob(f"lib/python3*/site-packages/{_folder(server.distribution)}-*.dist-info"))
+    return "" if found else f"is not installed ({server.distribution} did not install from PyPI here)"
+
+
+def version(server: Server) -> str:
+    if server.distribution is None:
+        return ""
+    folder = _folder(server.distribution)
+    for found in PYTHON.parent.parent.glob(f"lib/python3*/site-packages/{folder}-*.dist-info"):
+        return found.name.removeprefix(folder + "-").removesuffix(".dist-info")
+    return ""
+
+
+def _folder(distribution: str) -> str:
+    return distribution.replace("-", "_")
