@@ -11,6 +11,9 @@ PYTHON ?= python3
 APP ?=
 ARGS ?=
 PYTEST_ARGS ?=
+SCENARIOS ?=
+SERVERS ?=
+ROUNDS ?= 7
 
 venv := .venv
 bin := $(CURDIR)/$(venv)/bin
@@ -33,6 +36,9 @@ help:
 	@echo 'make test-zope         a fresh Zope, made by its own tools, served by Tricorn'
 	@echo 'make test-load         1,000 clients, HUP every second, TERM at the end: counts lost requests; 1,000 slow'
 	@echo '                       clients beside a quick one: how long it waits'
+	@echo 'make bench             Tricorn and its rivals side by side, about an hour; SCENARIOS=hello SERVERS=granian'
+	@echo '                       ROUNDS=7 choose'
+	@echo 'make bench-micro       what parsing and encoding cost, in nanoseconds, without sockets'
 	@echo 'make lint              formatting, clippy, ruff'
 	@echo 'make fmt               format Rust and Python'
 	@echo
@@ -77,6 +83,15 @@ needs-lint: needs
 	@VIRTUAL_ENV=$(CURDIR)/$(venv) $(bin)/maturin develop -q --release --locked
 	@touch $@
 
+# The rivals live apart, each on its own terms: one that does not install is left out, and the benchmark says so.
+.make/rivals: bench/rivals.txt .make/venv
+	@echo 'Installing the rivals ...'
+	@$(PYTHON) -m venv --clear bench/.venv
+	@grep -v '^#' bench/rivals.txt | while read -r rival; do \
+	  bench/.venv/bin/pip install -q --disable-pip-version-check "$$rival" || echo "$$rival did not install" >&2; done
+	@echo '$(CURDIR)/python' > "$$(echo bench/.venv/lib/python3.*/site-packages)/tricorn.pth"
+	@touch $@
+
 # ---- serve
 .PHONY: serve
 serve: needs .make/release
@@ -85,6 +100,16 @@ ifeq ($(APP),)
 else
 	@exec $(bin)/tricorn $(ARGS) '$(APP)'
 endif
+
+# ---- measure
+.PHONY: bench
+bench: needs .make/release .make/rivals
+	@cargo build -q --release --locked -p tricorn-engine --example floor
+	@$(bin)/python -m bench --scenarios '$(SCENARIOS)' --servers '$(SERVERS)' --rounds $(ROUNDS)
+
+.PHONY: bench-micro
+bench-micro: needs
+	@cargo run -q --release --locked -p tricorn-proto --example parse_ns
 
 # ---- test
 .PHONY: test

@@ -52,15 +52,17 @@ def _names(text: str) -> list[str]:
 
 
 def run(scenario: scenarios.Scenario, takers: list[servers.Server], rounds: int) -> Outcome:
-    """All rounds of a scenario, the servers in turn; one that fails is left out from then on, with the reason."""
+    """All rounds of a scenario, the servers in turn; one that fails is left out from then on."""
     print(f"{scenario.name}: {scenario.title}", flush=True)
     outcome = Outcome(scenario)
     takers = [
-        server for server in takers
-        if server.fits(scenario.shape) and (server.python or scenario.floor)
+        server
+        for server in takers
+        if server.fits(scenario.shape)
+        and (server.python or scenario.floor)
         # Where threads are asked for, tricorn is gthread already.
         and not (server.name == "tricorn gthread" and scenario.shape.threads > 1)
-    ]  # fmt: skip
+    ]
     fresh = scenario.kind == "resources"
     running: dict[str, measure.Process] = {}
     try:
@@ -111,12 +113,18 @@ def _write(
 
 
 def _machine(takers: list[servers.Server]) -> dict[str, str]:
-    names = {line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")}
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=servers.BENCH, capture_output=True, text=True)
-    versions = {f"{server.distribution} {servers.version(server)}" for server in takers if server.distribution}
+    names = {
+        line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")
+    }
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=servers.BENCH, capture_output=True, text=True
+    )
+    versions = {
+        f"{server.distribution} {servers.version(server)}" for server in takers if server.distribution
+    }
     python = subprocess.run([str(servers.PYTHON), "-V"], capture_output=True, text=True).stdout.strip()
     return {
-        "machine": f"{os.cpu_count()} cores, {', '.join(sorted(names))}, {platform.system()} {platform.release()}",
+        "machine": f"{os.cpu_count()} cores, {', '.join(sorted(names))}, Linux {platform.release()}",
         "commit": commit.stdout.strip() or "unknown",
         "Python": python.removeprefix("Python "),
         "rivals": ", ".join(sorted(versions)) or "none",

@@ -1,4 +1,4 @@
-"""Starts the rivals that have no command: `python launch.py NAME PORT MODULE:APP WORKERS THREADS`, their defaults else."""
+"""Starts the rivals that have no command: `python launch.py NAME PORT MODULE:APP WORKERS THREADS`."""
 
 import importlib
 import sys

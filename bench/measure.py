@@ -1,4 +1,4 @@
-"""Starts servers, loads them, reads what it cost them. Units are in the names: `_us`, `_ms`, `_mib`, `_kib`."""
+"""Starts servers, loads them, reads what it cost them. Units are in the names."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Process:
         words = server.command(self.port, scenario.shape)
         if scenario.pinned:
             words = ["taskset", "-c", SERVER_CORE, *words]
-        # Bytecode is cached, as it is where applications are deployed; what the shell sets otherwise is left out.
+        # Bytecode is cached, as it is where applications are deployed, whatever this shell says.
         environ = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
         begun = time.perf_counter()
         self._child = subprocess.Popen(
@@ -159,7 +159,9 @@ def _wrk(process: Process, scenario: Scenario, seconds: float) -> Figures:
     words += ["-s", f"load/{scenario.script}.lua", f"http://127.0.0.1:{process.port}{scenario.path}"]
     if scenario.pinned:
         words = ["taskset", "-c", LOAD_CORE, *words]
-    with subprocess.Popen(words, cwd=BENCH, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as wrk:
+    with subprocess.Popen(
+        words, cwd=BENCH, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as wrk:
         time.sleep(seconds)
         wrk.send_signal(signal.SIGINT)
         said, _ = wrk.communicate(timeout=30)
@@ -217,7 +219,11 @@ def _resources(process: Process, scenario: Scenario) -> Figures:
         some.communicate()
     memory = process.anonymous_kib()
     with subprocess.Popen(
-        [*words, str(IDLE_CONNECTIONS)], cwd=BENCH, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        [*words, str(IDLE_CONNECTIONS)],
+        cwd=BENCH,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
     ) as many:
         answered = many.stdout.readline().strip()  # type: ignore[union-attr]
         more = process.anonymous_kib() - memory

@@ -23,11 +23,17 @@ COLUMNS = {
 
 
 def markdown(outcomes: Sequence[Outcome], machine: dict[str, str], notes: Sequence[str], rounds: int) -> str:
-    parts = ["# Results", "", *(f"- {key}: {value}" for key, value in machine.items()), f"- rounds: {rounds}", ""]
+    parts = [
+        "# Results",
+        "",
+        *(f"- {key}: {value}" for key, value in machine.items()),
+        f"- rounds: {rounds}",
+        "",
+    ]
     parts += [
-        "The figure to trust is CPU per request: all threads and processes of the server, from the scheduler's own",
-        "account. `x` is the median over the rounds of (its CPU per request / Tricorn's in the same round); above 1",
-        "Tricorn needs less. `control` is Tricorn a second time.",
+        "The figure to trust is CPU per request: all threads and processes of the server, from the",
+        "scheduler's own account. `x` is the median over the rounds of (its CPU per request / Tricorn's in",
+        "the same round); above 1 Tricorn needs less. `control` is Tricorn a second time.",
         "",
     ]
     parts += [*_targets(outcomes), *_also(outcomes)]
@@ -49,7 +55,12 @@ def _targets(outcomes: Sequence[Outcome]) -> list[str]:
             )
     if not rows:
         return []
-    head = ["## Targets", "", "| scenario | CPU of | at least | measured | |", "| --- | --- | --- | --- | --- |"]
+    head = [
+        "## Targets",
+        "",
+        "| scenario | CPU of | at least | measured | |",
+        "| --- | --- | --- | --- | --- |",
+    ]
     return [*head, *rows, ""]
 
 
@@ -65,12 +76,19 @@ def _also(outcomes: Sequence[Outcome]) -> list[str]:
     sleeping = by_name.get("sleep3ms")
     if sleeping and (rate := sleeping.middle("tricorn", "rps")) and sleeping.scenario.ideal_rps:
         share = rate / sleeping.scenario.ideal_rps
-        rows.append(("every call sleeps 3 ms: share of the ideal rate", f"{share:.0%}", ">= 95 %", share >= 0.95))
+        rows.append(
+            ("every call sleeps 3 ms: share of the ideal rate", f"{share:.0%}", ">= 95 %", share >= 0.95)
+        )
     if "quick" in by_name and "slowmix" in by_name:
-        undisturbed, mixed = by_name["quick"].middle("tricorn", "rps"), by_name["slowmix"].middle("tricorn", "rps")
+        undisturbed, mixed = (
+            by_name["quick"].middle("tricorn", "rps"),
+            by_name["slowmix"].middle("tricorn", "rps"),
+        )
         if undisturbed and mixed:
             share = mixed / undisturbed
-            rows.append(("rate beside two calls of 50 ms / undisturbed", f"{share:.0%}", ">= 80 %", share >= 0.8))
+            rows.append(
+                ("rate beside two calls of 50 ms / undisturbed", f"{share:.0%}", ">= 80 %", share >= 0.8)
+            )
     uneven = by_name.get("uneven")
     if uneven and (p99 := uneven.middle("tricorn", "p99_ms")):
         rows.append(("short calls of uneven workers, p99", f"{p99:.1f} ms", "<= 10 ms", p99 <= 10))
@@ -78,7 +96,10 @@ def _also(outcomes: Sequence[Outcome]) -> list[str]:
     if not rows:
         return []
     head = ["| | measured | wanted | |", "| --- | --- | --- | --- |"]
-    lines = [f"| {what} | {got} | {wanted} | {'reached' if ok else '**missed**'} |" for what, got, wanted, ok in rows]
+    lines = [
+        f"| {what} | {got} | {wanted} | {'reached' if ok else '**missed**'} |"
+        for what, got, wanted, ok in rows
+    ]
     return [*head, *lines, ""]
 
 
@@ -100,7 +121,9 @@ def _resource_rows(outcome: Outcome | None) -> list[tuple[str, str, str, bool]]:
 
 def _section(outcome: Outcome) -> list[str]:
     names = sorted(outcome.rounds, key=lambda name: _sort_key(outcome, name))
-    figures = [name for name in COLUMNS if any(name in row for rows in outcome.rounds.values() for row in rows)]
+    figures = [
+        name for name in COLUMNS if any(name in row for rows in outcome.rounds.values() for row in rows)
+    ]
     with_ratio = "cpu_us" in figures
     head = ["server", *(["x"] if with_ratio else []), *(COLUMNS[figure] for figure in figures)]
     lines = [f"## {outcome.scenario.name}: {outcome.scenario.title}", ""]
@@ -135,7 +158,7 @@ def _sort_key(outcome: Outcome, name: str) -> tuple[int, float]:
 
 
 def chart(outcome: Outcome) -> str:
-    """Bars of the figure that the scenario is about; for CPU, requests in a second of CPU, so that longer is better."""
+    """Bars of the figure that the scenario is about; CPU as requests in a second of it."""
     figure = outcome.scenario.figure
     rows = []
     for name in outcome.rounds:

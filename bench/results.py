@@ -27,7 +27,9 @@ class Outcome:
     def ratios(self, server: str, figure: str = "cpu_us") -> list[float]:
         """Of each round: the server's figure divided by ours in the same round."""
         pairs = zip(self.rounds.get(server, []), self.rounds.get("tricorn", []), strict=False)
-        return [theirs[figure] / ours[figure] for theirs, ours in pairs if figure in theirs and ours.get(figure)]
+        return [
+            theirs[figure] / ours[figure] for theirs, ours in pairs if figure in theirs and ours.get(figure)
+        ]
 
     def ratio(self, server: str, figure: str = "cpu_us") -> float | None:
         ratios = self.ratios(server, figure)

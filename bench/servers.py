@@ -156,7 +156,9 @@ def missing(server: Server) -> str:
         return "" if FLOOR.exists() else "is not built: cargo build --release --example floor"
     if server.distribution is None:
         return ""
-    found = list(PYTHON.parent.parent.glob(f"lib/python3*/site-packages/{_folder(server.distribution)}-*.dist-info"))
+    found = list(
+        PYTHON.parent.parent.glob(f"lib/python3*/site-packages/{_folder(server.distribution)}-*.dist-info")
+    )
     return "" if found else f"is not installed ({server.distribution} did not install from PyPI here)"
 
 

@@ -1,4 +1,4 @@
-"""Two clients that sit in calls of 50 ms until they are told to stop (SIGTERM). `python slow_calls.py PORT`"""
+"""Two clients that sit in calls of 50 ms until SIGTERM. `python slow_calls.py PORT`"""
 
 import http.client
 import sys

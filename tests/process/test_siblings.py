@@ -26,7 +26,6 @@ def two_of_one_worker(running):
         kept[pid] = client
 
 
-
 BEGUN = """
 import sys
 
