@@ -16,7 +16,8 @@ def bars(title: str, unit: str, rows: Sequence[tuple[str, float]]) -> str:
     room = WIDTH - LABEL - 90
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" '
-        f'height="{height}" font-family="system-ui, sans-serif" font-size="12" role="img" aria-label="{escape(title)}">',
+        f'height="{height}" font-family="system-ui, sans-serif" font-size="12" role="img" '
+        f'aria-label="{escape(title)}">',
         f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>',
         f'<text x="10" y="18" font-size="14" font-weight="600" fill="#0f172a">{escape(title)}</text>',
         f'<text x="10" y="34" fill="#475569">{escape(unit)}</text>',
