@@ -11,11 +11,16 @@ Source: the behaviour of Gunicorn 27's `gunicorn.arbiter.Arbiter`.
 
 import os
 import sys
+import time
 
 from tricorn import SERVER_SOFTWARE, __version__, _core, sock, systemd, title
 from tricorn.errors import AppImportError, HaltServer
 from tricorn.pidfile import Pidfile
 from tricorn.process_exit import leave
+
+# Seconds that a stop waits for handshakes under way, most round trips being shorter, and how often it looks.
+HANDSHAKE_TIMEOUT = 0.5
+HANDSHAKE_LOOK = 0.005
 
 
 class Arbiter:
@@ -353,6 +358,10 @@ class Arbiter:
             return
         for listener in self.LISTENERS:
             listener.refuse_newcomers()
+        # A client believes it is connected before we do: what it has begun must get into the queue first.
+        until = time.monotonic() + HANDSHAKE_TIMEOUT
+        while any(listener.has_handshakes() for listener in self.LISTENERS) and time.monotonic() < until:
+            time.sleep(HANDSHAKE_LOOK)
         self._core.set_stopping()
 
     def _close_listeners(self):

@@ -60,7 +60,11 @@ class BaseSocket:
         return sock
 
     def refuse_newcomers(self):
-        """Let no further connection complete; those in the accept queue stay."""
+        """Let no further connection begin; those in the accept queue stay."""
+
+    def has_handshakes(self):
+        """Whether connections that have begun are not in the accept queue yet."""
+        return False
 
     def stop_listening(self):
         """Refuse connections in every process that holds the socket."""
@@ -84,6 +88,9 @@ class TCPSocket(BaseSocket):
 
     def refuse_newcomers(self):
         _core.refuse_newcomers(self._fd)
+
+    def has_handshakes(self):
+        return _core.handshake_in_progress(self._fd)
 
 
 class TCP6Socket(TCPSocket):

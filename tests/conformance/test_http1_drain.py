@@ -1,14 +1,22 @@
 """Stopping, reloading and recycling under load: what was accepted is answered."""
 
 import asyncio
+import ctypes
+import errno
 import os
+import select
 import signal
+import socket
+import struct
+import sys
+import time
 
 import pytest
 from harness.crowd import Crowd
 from harness.http import Closed, request_bytes
 from harness.servers import wait_until
 
+SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27
 KEPT = request_bytes("GET", "/pid")
 ONCE = request_bytes("GET", "/pid", [("Connection", "close")])
 
@@ -131,4 +139,36 @@ def test_term_under_load_fails_nothing_that_was_accepted(server, worker):
 
     tally = asyncio.run(crowd.run(conductor))
     assert tally.failures == []
+    assert running.wait() == 0
+
+
+# struct sock_filter of classic BPF: `ret 0`, which drops every packet to the socket.
+DEAF = struct.pack("HBBI", 0x06, 0, 0, 0)
+
+
+def half_open(port):
+    """A client whose SYN has come and who does not hear the answer; and when the server first answered."""
+    client = socket.socket()
+    program = ctypes.create_string_buffer(DEAF)
+    client.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(program)))
+    client.setblocking(False)
+    assert client.connect_ex(("127.0.0.1", port)) == errno.EINPROGRESS
+    return client, time.monotonic()
+
+
+@pytest.mark.servers("tricorn")
+@pytest.mark.skipif(sys.platform != "linux", reason="needs the socket filters of Linux")
+def test_a_handshake_that_has_begun_when_term_comes_is_served(server, worker):
+    """Half a handshake is not in the accept queue yet, and its client will believe that it is connected."""
+    running = server.start("web:app", worker=worker)
+    client, begun = half_open(running.port)
+    # The kernel repeats its answer to a SYN after a second: TERM comes shortly before.
+    time.sleep(max(0.0, begun + 0.7 - time.monotonic()))
+    running.send_signal(signal.SIGTERM)
+    client.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
+    client.settimeout(10)
+    wait_until(lambda: select.select([], [client], [], 0)[1], what="the handshake")
+    client.sendall(ONCE)
+    assert client.recv(65536).startswith(b"HTTP/1.1 200")
+    client.close()
     assert running.wait() == 0

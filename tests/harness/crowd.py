@@ -109,7 +109,7 @@ class Crowd:
                 self._lost(used, error.partial)
                 return
             except ConnectionResetError:
-                self._lost(used, b"")
+                self._lost(used, b"", "was reset")
                 return
             except (OSError, ValueError, asyncio.TimeoutError) as error:
                 self.tally.failures.append(f"{'kept' if used else 'new'} connection: {error!r}")
@@ -121,8 +121,8 @@ class Crowd:
             if not goes_on or not self.keep:
                 return
 
-    def _lost(self, used: bool, partial: bytes) -> None:
+    def _lost(self, used: bool, partial: bytes, how: str = "ended") -> None:
         if used and not partial:
             self.tally.retired += 1
         else:
-            self.tally.failures.append(f"{'kept' if used else 'new'} connection ended after {partial[:80]!r}")
+            self.tally.failures.append(f"{'kept' if used else 'new'} connection {how} after {partial[:80]!r}")

@@ -137,8 +137,7 @@ pub(super) fn listener_address(fd: RawFd) -> PyResult<(&'static str, Vec<u8>, u1
     })
 }
 
-/// Drops every packet to a listener from now on, so that no further handshake completes while the accept
-/// queue is emptied. Connections already made are not touched.
+/// Drops every SYN to a TCP listener from now on: no further handshake begins, and those that have begun may end.
 #[pyfunction]
 #[cfg_attr(
     not(any(target_os = "linux", target_os = "android")),
@@ -146,11 +145,48 @@ pub(super) fn listener_address(fd: RawFd) -> PyResult<(&'static str, Vec<u8>, u1
 )]
 pub(super) fn refuse_newcomers(fd: RawFd) -> PyResult<()> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    borrowed(fd, |socket| {
-        let pass_no_bytes = socket2::SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, 0);
-        socket.attach_filter(&[pass_no_bytes])
-    })?;
+    borrowed(fd, |socket| socket.attach_filter(&all_but_syn()))?;
     Ok(())
+}
+
+/// A classic BPF programme; a TCP listener's filter sees a packet from its TCP header on.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn all_but_syn() -> [socket2::SockFilter; 5] {
+    const FLAGS: u32 = 13;
+    const SYN: u32 = 0x02;
+    const ACK: u32 = 0x10;
+    let step = |code: u32, if_so, if_not, operand| {
+        socket2::SockFilter::new(code as u16, if_so, if_not, operand)
+    };
+    [
+        step(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, 0, FLAGS),
+        step(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 0, 0, SYN | ACK),
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, SYN),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX),
+    ]
+}
+
+/// Is a client of this listener between its SYN and the end of the handshake? (It may already be sending.)
+///
+/// False where the kernel does not tell. Source: proc_pid_net(5), state 03 of /proc/net/tcp.
+#[pyfunction]
+pub(super) fn handshake_in_progress(fd: RawFd) -> PyResult<bool> {
+    let address = borrowed(fd, |socket| socket.local_addr())?.as_socket();
+    let Some(address) = address else {
+        return Ok(false);
+    };
+    let port = format!(":{:04X}", address.port());
+    let is_ours = |line: &str| {
+        let mut words = line.split_ascii_whitespace().skip(1);
+        let local = words.next().is_some_and(|local| local.ends_with(&port));
+        local && words.nth(1) == Some("03")
+    };
+    let tables = ["/proc/self/net/tcp", "/proc/self/net/tcp6"];
+    let found = tables
+        .into_iter()
+        .any(|table| std::fs::read_to_string(table).is_ok_and(|text| text.lines().any(is_ours)));
+    Ok(found)
 }
 
 /// Ends the listening itself, in every process that holds the socket: newcomers are refused from now on.

@@ -25,6 +25,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(listen::adopt_listener, module)?)?;
     module.add_function(wrap_pyfunction!(listen::listener_address, module)?)?;
     module.add_function(wrap_pyfunction!(listen::refuse_newcomers, module)?)?;
+    module.add_function(wrap_pyfunction!(listen::handshake_in_progress, module)?)?;
     module.add_function(wrap_pyfunction!(listen::stop_listening, module)?)?;
     module.add_function(wrap_pyfunction!(signals::follow_parent, module)?)?;
     module.add_function(wrap_pyfunction!(listen::close_descriptor, module)?)?;
