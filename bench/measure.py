@@ -20,8 +20,8 @@ from bench.scenarios import Scenario
 from bench.servers import BENCH, PYTHON, Server
 
 SERVER_CORE, LOAD_CORE = "0", "1"
-WARM_SECONDS = 0.3
-LOAD_SECONDS = 1.5
+WARM_SECONDS = 0.2
+LOAD_SECONDS = 1.0
 UNEVEN_SECONDS = 15
 START_SECONDS = 20.0
 IDLE_SECONDS = 5.0
