@@ -135,8 +135,11 @@ def test_readers_that_wait_hold_neither_memory_nor_threads(server, worker):
     assert running.request("GET", "/pid").status == 200
     # The allocator keeps a good part of what the application has used: what counts is that it is not 400 MB.
     assert running.memory_kib(pid) - before < 200_000
-    files = json.loads(running.request("GET", "/temporary").body)
-    assert len(files) == len(readers)
+    # The head is out before the rest of its answer is in the file.
+    wait_until(
+        lambda: len(json.loads(running.request("GET", "/temporary").body)) == len(readers),
+        what="a file for each reader",
+    )
     last = readers[-1]
     body = last.read_exactly(size)
     third = size // 3
