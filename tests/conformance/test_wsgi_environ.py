@@ -1,6 +1,7 @@
 """environ: every key, its type, and where its value comes from."""
 
 import json
+import random
 
 import pytest
 from harness.http import Connection, chunked, request_bytes
@@ -64,6 +65,33 @@ def test_nothing_is_left_behind_for_the_next_request(lasting_app):
         doc = environ_of(client.request("GET", "/environ"))
     assert not {"left behind", "HTTP_X_FIRST", "CONTENT_TYPE", "CONTENT_LENGTH"} & set(doc)
     assert doc["REQUEST_METHOD"][1] == "GET" and doc["QUERY_STRING"][1] == ""
+
+
+NAMES = ["User-Agent", "user-agent", "Accept", "X-One", "X-Two", "Cookie", "Authorization", "Content-Type"]
+
+
+def test_each_request_has_its_own_fields_whatever_came_before(app):
+    """The same few sets of names over and over, with values that repeat and values that do not."""
+    dice = random.Random(20261124)
+    sets = [dice.sample(NAMES, dice.randint(1, len(NAMES))) for _ in range(6)]
+    values = ["", "same", "other", "\xe9", "x" * 191, "x" * 192, "x" * 193, "y" * 4000]
+    for turn in range(300):
+        fields = [
+            (name, dice.choice(["same", "same", "same", str(turn), *values]))
+            for name in sets[turn % 2 if turn < 150 else dice.randrange(6)]
+        ]
+        doc = environ_of(app.request("GET", "/environ", fields))
+        found = {
+            key: value
+            for key, (_, value) in doc.items()
+            if key.startswith(("HTTP_", "CONTENT_")) and key not in ("HTTP_HOST", "HTTP_CONNECTION")
+        }
+        wanted = {}
+        for name, value in fields:
+            key = name.upper().replace("-", "_")
+            key = key if key.startswith("CONTENT_") else f"HTTP_{key}"
+            wanted[key] = f"{wanted[key]},{value}" if key in wanted else value
+        assert found == wanted, turn
 
 
 @pytest.fixture

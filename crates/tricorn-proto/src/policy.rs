@@ -93,6 +93,15 @@ impl Policy {
         }
     }
 
+    /// Which lengths the names of `secure_scheme_headers` have: a bit each, 63 for all from there on.
+    pub(crate) fn scheme_header_lengths(&self) -> u64 {
+        let lengths = self
+            .secure_scheme_headers
+            .iter()
+            .map(|(name, _)| name.len());
+        lengths.fold(0, |bits, length| bits | 1 << length.min(63))
+    }
+
     /// May a trusted peer send this underscore name? `name` in any case.
     pub(crate) fn forwards(&self, name: &[u8]) -> bool {
         self.forwarder_headers

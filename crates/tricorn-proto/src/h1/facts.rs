@@ -31,7 +31,7 @@ pub(super) enum Verdict {
 }
 
 impl Facts {
-    /// Can a field of that name, without underscore and from an untrusted peer, say anything to [`Facts::note`]?
+    /// Can a field of that name, without underscore and no scheme header, say anything to [`Facts::note`]?
     #[inline(always)]
     pub(super) fn concerns(name: &[u8]) -> bool {
         let initial = name.first().map_or(0, |&byte| byte | 0x20);

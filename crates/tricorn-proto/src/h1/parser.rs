@@ -168,7 +168,10 @@ impl HeadParser {
     ) -> Result<(), Reject> {
         let size_limit = policy.field_size_limit();
         let lines_limit = policy.fields_limit();
-        let is_trusted = trust == PeerTrust::Trusted;
+        let scheme_lengths = match trust {
+            PeerTrust::Trusted => policy.scheme_header_lengths(),
+            PeerTrust::Untrusted => 0,
+        };
         let base = self.base;
         let span = |start: usize, end: usize| Span {
             start: (start - base) as u32,
@@ -191,7 +194,8 @@ impl HeadParser {
                 value,
             };
             at += line.len;
-            if is_trusted || line.has_underscore || Facts::concerns(line.name) {
+            let may_tell_scheme = scheme_lengths >> line.name.len().min(63) & 1 != 0;
+            if may_tell_scheme || line.has_underscore || Facts::concerns(line.name) {
                 let flags = (value, line.has_underscore);
                 let noted = (line.name, line.value);
                 if let Verdict::Drop = self.facts.note(noted, flags, self.version, policy, trust)? {

@@ -10,7 +10,8 @@ use pyo3::types::PyString;
 use super::text;
 
 const VALUES: usize = 1024;
-const VALUE_MAX: usize = 192;
+/// Longer values are made anew each time.
+pub const VALUE_MAX: usize = 192;
 const NAME_SETS: usize = 256;
 const NAME_MAX: usize = 64;
 const TARGETS: usize = 256;
@@ -53,8 +54,6 @@ impl Values {
 pub enum NameKind {
     /// `HTTP_*`.
     Plain,
-    /// `HTTP_HOST`, also the source of SERVER_NAME on unix sockets.
-    Host,
     /// CONTENT_TYPE and CONTENT_LENGTH, which carry no prefix.
     Content,
     /// A secret: its value is not kept in a cache.
@@ -161,7 +160,6 @@ const KNOWN: &[&str] = &[
 fn environ_key<'py>(py: Python<'py>, name: &[u8]) -> PyResult<(Bound<'py, PyString>, NameKind)> {
     let upper = name.to_ascii_uppercase();
     let kind = match upper.as_slice() {
-        b"HOST" => NameKind::Host,
         b"CONTENT-TYPE" | b"CONTENT-LENGTH" => NameKind::Content,
         b"AUTHORIZATION" | b"PROXY-AUTHORIZATION" | b"COOKIE" => NameKind::Secret,
         _ => NameKind::Plain,

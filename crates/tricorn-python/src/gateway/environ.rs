@@ -15,6 +15,7 @@ use tricorn_proto::{Head, Reject, RejectKind, Scheme};
 
 use super::cache::{NameKind, Names, Target, Targets, Values};
 use super::response::OwnedField;
+use super::shapes::Shapes;
 use super::text::{self, latin1, percent_decoded};
 
 /// More listeners and schemes than this are not kept as templates (they cannot be, in one worker).
@@ -64,6 +65,7 @@ pub struct EnvironBuilder {
     names: Names,
     values: Values,
     targets: Targets,
+    shapes: Shapes,
     last_address: RefCell<Option<(IpAddr, Py<PyString>)>>,
 }
 
@@ -75,6 +77,7 @@ impl EnvironBuilder {
             names: Names::new(),
             values: Values::new(),
             targets: Targets::new(),
+            shapes: Shapes::new(),
             last_address: RefCell::new(None),
         }
     }
@@ -88,7 +91,19 @@ impl EnvironBuilder {
         fields: Option<&[OwnedField]>,
     ) -> Result<Bound<'py, PyDict>, EnvironError> {
         let head = exchange.head();
-        let environ = self.template(py, exchange)?;
+        let shaped = match fields {
+            Some(_) => None,
+            None => {
+                let caches = (&self.names, &self.values);
+                self.shapes
+                    .environ(py, exchange, caches, || self.template(py, exchange))?
+            }
+        };
+        let has_fields = shaped.is_some();
+        let environ = match shaped {
+            Some(environ) => environ,
+            None => self.template(py, exchange)?,
+        };
         set(&environ, intern!(py, "wsgi.input"), parts.input)?;
         set(&environ, intern!(py, "wsgi.early_hints"), parts.early_hints)?;
         set(&environ, intern!(py, "gunicorn.socket"), parts.socket)?;
@@ -107,22 +122,30 @@ impl EnvironBuilder {
             )?;
         }
         self.peer(py, &environ, exchange.peer())?;
-        let host = match fields {
+        match fields {
+            _ if has_fields => {}
             Some(fields) => {
                 let fields = fields
                     .iter()
                     .map(|(name, value)| (name.as_slice(), value.as_slice()));
-                self.fields(py, &environ, fields)?
+                self.fields(py, &environ, fields)?;
             }
             None => {
                 let fields = head
                     .fields
                     .iter()
                     .map(|field| (head.slice(field.name), head.slice(field.value)));
-                self.fields(py, &environ, fields)?
+                self.fields(py, &environ, fields)?;
             }
-        };
+        }
         if let ListenerInfo::Unix(path) = &**exchange.listener() {
+            let host = match fields {
+                Some(fields) => fields
+                    .iter()
+                    .rfind(|(name, _)| name.eq_ignore_ascii_case(b"host"))
+                    .map(|(_, value)| value.as_slice()),
+                None => head.field(b"host"),
+            };
             self.unix_server(
                 py,
                 &environ,
@@ -252,14 +275,13 @@ impl EnvironBuilder {
         Ok(text)
     }
 
-    /// CONTENT_TYPE, CONTENT_LENGTH and HTTP_*; the value of Host.
+    /// CONTENT_TYPE, CONTENT_LENGTH and HTTP_*.
     fn fields<'a, 'py>(
         &self,
         py: Python<'py>,
         environ: &Bound<'py, PyDict>,
         fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
-    ) -> PyResult<Option<&'a [u8]>> {
-        let mut host = None;
+    ) -> PyResult<()> {
         let mut repeated: Option<Bound<'py, PyDict>> = None;
         let mut size = environ.len();
         for (name, value) in fields {
@@ -269,14 +291,10 @@ impl EnvironBuilder {
             } else {
                 self.values.of(py, value)?
             };
-            match kind {
-                NameKind::Content => {
-                    set(environ, &key, &text)?;
-                    size = environ.len();
-                    continue;
-                }
-                NameKind::Host => host = Some(value),
-                NameKind::Plain | NameKind::Secret => {}
+            if kind == NameKind::Content {
+                set(environ, &key, &text)?;
+                size = environ.len();
+                continue;
             }
             if !insert(environ, &mut size, &key, &text)? {
                 let lists = repeated.get_or_insert_with(|| PyDict::new(py));
@@ -295,7 +313,7 @@ impl EnvironBuilder {
                 environ.set_item(key, comma.call_method1(intern!(py, "join"), (values,))?)?;
             }
         }
-        Ok(host)
+        Ok(())
     }
 
     /// SERVER_NAME and SERVER_PORT on a unix socket: from Host, else the socket's path and no port.
@@ -389,7 +407,7 @@ pub fn protocol(version: (u8, u8)) -> String {
 }
 
 #[inline]
-fn copy<'py>(dict: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyDict>> {
+pub(super) fn copy<'py>(dict: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyDict>> {
     // SAFETY: `dict` is a live dict; a new reference or NULL with an exception comes back.
     unsafe {
         Ok(
@@ -400,7 +418,7 @@ fn copy<'py>(dict: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyDict>> {
 }
 
 #[inline]
-fn set<T>(
+pub(super) fn set<T>(
     dict: &Bound<'_, PyDict>,
     key: &Bound<'_, PyString>,
     value: &Bound<'_, T>,

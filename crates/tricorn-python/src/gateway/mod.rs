@@ -13,6 +13,7 @@ mod input;
 mod kit;
 mod request;
 mod response;
+mod shapes;
 mod socket;
 mod start_response;
 mod text;
