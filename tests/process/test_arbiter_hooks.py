@@ -10,7 +10,7 @@ ORDER = """
 import os, sys
 
 def tell(name, *facts):
-    print("hook", name, os.getpid() == MASTER, *facts, file=sys.stderr, flush=True)
+    sys.stderr.write(" ".join(map(str, ["hook", name, os.getpid() == MASTER, *facts])) + "\\n")
 
 MASTER = os.getpid()
 
@@ -78,7 +78,7 @@ OBJECTS = """
 import json, sys
 
 def show(name, value):
-    print("object", name, json.dumps(value), file=sys.stderr, flush=True)
+    sys.stderr.write(f"object {name} {json.dumps(value)}\\n")
 
 def when_ready(server):
     (listener,) = server.LISTENERS
@@ -156,7 +156,7 @@ def post_request(worker, req, environ, resp):
 def test_worker_exit_sees_what_the_worker_did(server):
     config = (
         "import sys\n\ndef worker_exit(server, worker):\n"
-        "    print('served', worker.nr, worker.alive, file=sys.stderr, flush=True)\n"
+        "    sys.stderr.write(f'served {worker.nr} {worker.alive}\\n')\n"
     )
     running = server.start("web:app", config=config, worker="sync")
     for _ in range(3):

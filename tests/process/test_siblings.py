@@ -11,7 +11,7 @@ COUNTERS = """
 import sys
 
 def worker_exit(server, worker):
-    print("passed", worker.slot.passed, "taken", worker.slot.taken, file=sys.stderr, flush=True)
+    sys.stderr.write(f"passed {worker.slot.passed} taken {worker.slot.taken}\\n")
 """
 
 
@@ -30,7 +30,7 @@ BEGUN = """
 import sys
 
 def pre_request(worker, req):
-    print("begun", req.path, file=sys.stderr, flush=True)
+    sys.stderr.write(f"begun {req.path}\\n")
 """
 
 

@@ -19,25 +19,29 @@ from {server}.workers.base import Worker
 
 class Foreign(Worker):
     def init_process(self):
-        print("foreign init", self.ppid == os.getppid(), file=sys.stderr, flush=True)
+        sys.stderr.write(f"foreign init {{self.ppid == os.getppid()}}\\n")
         super().init_process()
 
     def run(self):
-        print("foreign runs", file=sys.stderr, flush=True)
+        sys.stderr.write("foreign runs\\n")
         listener = self.sockets[0]
         listener.setblocking(False)
         while self.alive:
             {notify}
             readable, _, _ = select.select([listener, self.PIPE[0]], [], [], 0.5)
             if listener in readable:
-                client, _ = listener.accept()
+                try:
+                    client, _ = listener.accept()
+                except BlockingIOError:
+                    # The other worker was quicker.
+                    continue
                 client.recv(65536)
                 client.sendall(b"HTTP/1.0 200 OK\\r\\nContent-Length: 7\\r\\n\\r\\nforeign")
                 client.close()
                 self.nr += 1
 
     def handle_exit(self, sig, frame):
-        print("foreign exit after", self.nr, file=sys.stderr, flush=True)
+        sys.stderr.write(f"foreign exit after {{self.nr}}\\n")
         super().handle_exit(sig, frame)
 
 
@@ -95,10 +99,10 @@ def test_quit_runs_worker_int_and_abrt_runs_worker_abort(server, worker):
 import sys
 
 def worker_int(worker):
-    print("int", worker.pid, file=sys.stderr, flush=True)
+    sys.stderr.write(f"int {worker.pid}\\n")
 
 def worker_abort(worker):
-    print("abort", worker.pid, file=sys.stderr, flush=True)
+    sys.stderr.write(f"abort {worker.pid}\\n")
 """
     running = server.start("web:app", config=config, worker=worker)
     (first,) = running.wait_for_workers(1)
