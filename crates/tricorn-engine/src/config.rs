@@ -30,8 +30,6 @@ pub struct EngineConfig {
     pub sendfile: bool,
     /// Where request bodies are spooled.
     pub spool_dir: PathBuf,
-    /// Connections taken from a listener at one wake-up: small when siblings should get their share.
-    pub accept_batch: usize,
     /// Value of the Server field.
     pub server: Vec<u8>,
 }
@@ -53,7 +51,6 @@ impl Default for EngineConfig {
             worker_connections: 1_000,
             sendfile: true,
             spool_dir: std::env::temp_dir(),
-            accept_batch: 16,
             server: b"tricorn".to_vec(),
         }
     }

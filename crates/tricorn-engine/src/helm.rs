@@ -150,6 +150,7 @@ impl Helm {
     /// Every thread comes back from `next` with `Stop`, and the monitor ends.
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::SeqCst);
+        self.engine.flush_waiting();
         for seat in &self.seats {
             seat.woken.store(true, Ordering::SeqCst);
             if let Some(thread) = seat.thread.get() {
@@ -183,8 +184,9 @@ impl Helm {
         {
             return Some(Next::Attend);
         }
-        let exchange = self.engine.next_ready()?;
-        let call = self.begin_call(me, &exchange);
+        let now_ns = clock::now_ns();
+        let exchange = self.engine.next_ready(now_ns)?;
+        let call = self.begin_call(me, &exchange, now_ns);
         Some(Next::Call(exchange, call))
     }
 
@@ -277,13 +279,16 @@ impl Helm {
         false
     }
 
-    fn begin_call(&self, me: u32, exchange: &Exchange) -> Call {
+    fn begin_call(&self, me: u32, exchange: &Exchange, started_ns: u64) -> Call {
         let path = self.predictor.place(exchange.head().path());
-        let started_ns = clock::now_ns();
+        let slow = self.predictor.is_slow(path);
+        if slow {
+            // What waits for company would wait for this call.
+            self.engine.flush_waiting();
+        }
         let word = self.word();
         if word.leader() == me {
-            let handed =
-                self.seats.len() > 1 && self.predictor.is_slow(path) && self.pass_to_parked(word);
+            let handed = self.seats.len() > 1 && slow && self.pass_to_parked(word);
             if !handed {
                 self.call_started_ns.store(started_ns, Ordering::Relaxed);
                 self.word

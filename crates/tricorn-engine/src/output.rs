@@ -5,6 +5,9 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::io::Errno;
+use rustix::net::SendFlags;
+
+use crate::pool::Pool;
 
 /// The largest piece handed to one sendfile call, so that one peer on a fast link does not keep the others waiting.
 const FILE_PIECE: u64 = 512 * 1024;
@@ -45,7 +48,8 @@ impl Output {
         self.pending
     }
 
-    pub fn push(&mut self, block: &[u8]) {
+    /// Appends a block. Small ones lie in a buffer of the pool's until they have left.
+    pub fn push(&mut self, block: &[u8], pool: &mut Pool) {
         if block.is_empty() {
             return;
         }
@@ -56,7 +60,10 @@ impl Output {
             data.extend_from_slice(block);
             return;
         }
-        let mut data = Vec::with_capacity(block.len().max(1024));
+        let mut data = match block.len() <= pool.buffer_size() {
+            true => pool.take_buffer(),
+            false => Vec::with_capacity(block.len()),
+        };
         data.extend_from_slice(block);
         self.segments.push_back(Segment::Bytes { data, sent: 0 });
     }
@@ -79,7 +86,7 @@ impl Output {
 
     /// Sends what the socket takes. Returns the outcome and the number of bytes that left.
     /// Errors: those of the socket; a file shorter than announced is `UnexpectedEof`.
-    pub fn flush(&mut self, socket: BorrowedFd<'_>) -> io::Result<(Flush, u64)> {
+    pub fn flush(&mut self, socket: BorrowedFd<'_>, pool: &mut Pool) -> io::Result<(Flush, u64)> {
         let mut total = 0;
         loop {
             let step = match self.segments.front_mut() {
@@ -97,7 +104,7 @@ impl Output {
             };
             match step {
                 Ok(count) => {
-                    self.advance(count as u64);
+                    self.advance(count as u64, pool);
                     total += count as u64;
                     if total >= 2 * FILE_PIECE && !self.segments.is_empty() {
                         return Ok((Flush::More, total));
@@ -111,6 +118,16 @@ impl Output {
     }
 
     fn write_bytes(&self, socket: BorrowedFd<'_>) -> Result<usize, Errno> {
+        // What goes out with a file travels in its first packet.
+        let flags = match self.segments.get(1) {
+            Some(Segment::File { .. }) => SendFlags::NOSIGNAL | SendFlags::MORE,
+            _ => SendFlags::NOSIGNAL,
+        };
+        if let (Some(Segment::Bytes { data, sent }), None | Some(Segment::File { .. })) =
+            (self.segments.front(), self.segments.get(1))
+        {
+            return rustix::net::send(socket, &data[*sent..], flags);
+        }
         let mut vectors = std::array::from_fn::<_, VECTORS, _>(|_| IoSlice::new(&[]));
         let mut count = 0;
         for segment in &self.segments {
@@ -126,7 +143,7 @@ impl Output {
         rustix::io::writev(socket, &vectors[..count])
     }
 
-    fn advance(&mut self, mut count: u64) {
+    fn advance(&mut self, mut count: u64, pool: &mut Pool) {
         self.pending -= count;
         while count > 0 {
             match self.segments.front_mut() {
@@ -148,7 +165,9 @@ impl Output {
                 }
                 None => return,
             }
-            self.segments.pop_front();
+            if let Some(Segment::Bytes { data, .. }) = self.segments.pop_front() {
+                pool.put_buffer(data);
+            }
         }
     }
 }

@@ -62,6 +62,9 @@ pub struct Poller {
     wake: OwnedFd,
 }
 
+/// Events taken by one wait. What they bring, a few pages each, is still in the nearest cache when it is answered.
+const ROOM: usize = 16;
+
 /// Room for the answers of one wait; one per thread that turns the engine.
 pub struct Events(Vec<Event>);
 
@@ -71,12 +74,17 @@ unsafe impl Send for Events {}
 
 impl Events {
     pub fn new() -> Self {
-        Events(Vec::with_capacity(256))
+        Events(Vec::with_capacity(ROOM))
     }
 
     #[allow(clippy::len_without_is_empty, reason = "nobody asks")]
     pub fn len(&self) -> usize {
         self.0.len()
+    }
+
+    /// There are likely more than these.
+    pub fn is_full(&self) -> bool {
+        self.0.len() >= ROOM
     }
 
     pub fn iter(&self) -> impl Iterator<Item = Readiness> + '_ {
@@ -129,15 +137,16 @@ impl Poller {
         )?)
     }
 
-    /// Output waits for the peer: from now on the connection also reports that it is writable.
-    pub fn watch_writable(&self, fd: impl AsFd, key: u64) -> io::Result<()> {
+    /// Output waits for the peer: from now on the connection, `watched` until now or not, also reports that it is
+    /// writable.
+    pub fn watch_writable(&self, fd: impl AsFd, key: u64, watched: bool) -> io::Result<()> {
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
-        Ok(epoll::modify(
-            &self.epoll,
-            fd,
-            EventData::new_u64(Token::Connection(key).pack()),
-            flags,
-        )?)
+        let data = EventData::new_u64(Token::Connection(key).pack());
+        let outcome = match watched {
+            true => epoll::modify(&self.epoll, fd, data, flags),
+            false => epoll::add(&self.epoll, fd, data, flags),
+        };
+        Ok(outcome?)
     }
 
     /// Watches what the workers share: what comes wakes one of those that wait.

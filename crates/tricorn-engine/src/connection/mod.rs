@@ -108,6 +108,8 @@ pub struct Connection {
     pub closing: bool,
     /// The request of this moment was not read to its end.
     pub unread: bool,
+    /// The poller watches it.
+    pub watched: bool,
     watching_writable: bool,
     /// Output waits for the peer, and the deadline is that of its progress.
     stalled: bool,
@@ -146,6 +148,7 @@ impl Connection {
             dead: false,
             closing: false,
             unread: false,
+            watched: false,
             watching_writable: false,
             stalled: false,
             unsent: 0,
@@ -173,6 +176,9 @@ impl Connection {
         if !keep_alive || (self.read_closed && self.consumed == self.input.len()) {
             self.closing = true;
             self.unread |= self.consumed < self.input.len() || self.readable;
+            if self.dirty && core.company_for(self.output.pending()) {
+                return Fate::Keep;
+            }
             return self.flush(core);
         }
         if !self.stalled {
@@ -181,8 +187,11 @@ impl Connection {
         if self.consumed < self.input.len() && self.advance(core) == Fate::Close {
             return Fate::Close;
         }
-        // A pipelined request that is ready already will share its write with this answer.
-        let waits_for_company = self.dirty && matches!(self.phase, Phase::Busy);
+        // A pipelined request that is ready already will share its write with this answer, other connections' answers
+        // the waking of the peer.
+        let pipelined = matches!(self.phase, Phase::Busy);
+        let waits_for_company =
+            self.dirty && (pipelined || core.company_for(self.output.pending()));
         if !self.output.is_empty() && !waits_for_company {
             let fate = self.flush(core);
             if fate == Fate::Close {

@@ -198,7 +198,7 @@ impl Connection {
             return Ok(());
         }
         if parts.head.expect_continue && self.consumed == self.input.len() {
-            self.output.push(CONTINUE);
+            self.output.push(CONTINUE, &mut core.pool);
             self.flush(core);
         }
         self.phase = Phase::Body(Box::new(Collecting {
@@ -290,7 +290,7 @@ impl Connection {
         });
         let mut page = Vec::with_capacity(512);
         error_page(&mut page, reject);
-        self.output.push(&page);
+        self.output.push(&page, &mut core.pool);
         self.phase = Phase::Head;
         self.closing = true;
         self.unread = true;

@@ -19,11 +19,12 @@ impl Connection {
     pub fn send(&mut self, core: &mut Core, first: &[u8], second: &[u8], last: bool) -> usize {
         let pipelined = self.consumed < self.input.len();
         let size = (first.len() + second.len()) as u64;
-        let now = (last && !pipelined) || size >= FLUSH_AT;
+        let alone = last && !pipelined && !core.company_for(self.output.pending() + size);
+        let now = alone || size >= FLUSH_AT;
         if now && self.output.is_empty() {
             return self.send_now(core, first, second);
         }
-        self.output.push(first);
+        self.output.push(first, &mut core.pool);
         let taken = self.keep(core, second);
         if now || self.output.pending() >= FLUSH_AT {
             self.flush(core);
@@ -44,7 +45,8 @@ impl Connection {
             return 0;
         }
         let of_second = sent.saturating_sub(first.len());
-        self.output.push(&first[sent.min(first.len())..]);
+        let left = &first[sent.min(first.len())..];
+        self.output.push(left, &mut core.pool);
         let kept = self.keep(core, &second[of_second..]);
         if !self.output.is_empty() {
             self.on_blocked(core, sent > 0);
@@ -53,11 +55,11 @@ impl Connection {
     }
 
     /// Puts as much of `block` into the output as it may hold; an empty one always takes a piece.
-    fn keep(&mut self, core: &Core, block: &[u8]) -> usize {
+    fn keep(&mut self, core: &mut Core, block: &[u8]) -> usize {
         let limit = (core.config.response_buffer_memory as u64).max(FLUSH_AT);
         let room = limit.saturating_sub(self.output.pending());
         let count = room.min(block.len() as u64) as usize;
-        self.output.push(&block[..count]);
+        self.output.push(&block[..count], &mut core.pool);
         count
     }
 
@@ -87,7 +89,7 @@ impl Connection {
             return Fate::Keep;
         }
         if !self.output.is_empty() {
-            match self.output.flush(self.socket.as_fd()) {
+            match self.output.flush(self.socket.as_fd(), &mut core.pool) {
                 Ok((Flush::Empty, _)) => {
                     self.stalled = false;
                     if matches!(self.phase, Phase::Busy) {
@@ -131,8 +133,12 @@ impl Connection {
         }
         if !self.watching_writable {
             self.watching_writable = true;
-            if core.poller.watch_writable(&self.socket, self.key).is_err() {
-                self.on_broken();
+            let poller = &core.poller;
+            match poller.watch_writable(&self.socket, self.key, self.watched) {
+                Ok(()) => self.watched = true,
+                Err(_) => {
+                    self.on_broken();
+                }
             }
         }
     }

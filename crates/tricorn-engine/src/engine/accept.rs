@@ -37,7 +37,9 @@ impl Inner {
                         Some(Ok(address)) => Peer::Inet(address),
                         _ => Peer::Unix,
                     };
-                    self.admit(socket, peer, info);
+                    let key = self.admit(socket, peer, info);
+                    // Its request is mostly here already.
+                    self.with(key, |connection, core| (connection.on_readable(core), ()));
                 }
                 Err(Errno::AGAIN) => return,
                 // The peer was gone before we came; the next one may not be.
@@ -65,12 +67,7 @@ impl Inner {
     }
 
     /// Takes a connection in. Returns its key.
-    pub(super) fn admit(
-        &mut self,
-        socket: OwnedFd,
-        peer: Peer,
-        info: Arc<ListenerInfo>,
-    ) -> Option<u64> {
+    pub(super) fn admit(&mut self, socket: OwnedFd, peer: Peer, info: Arc<ListenerInfo>) -> u64 {
         let trust = match &peer {
             Peer::Unix => PeerTrust::Trusted,
             Peer::Inet(address) if self.core.config.trusted_peers.contains(canonical(address)) => {
@@ -79,17 +76,13 @@ impl Inner {
             Peer::Inet(_) => PeerTrust::Untrusted,
         };
         let key = self.table.next_key();
-        if let Err(error) = self.core.poller.add_connection(&socket, key) {
-            self.core.notices.push(Notice::Accept(error));
-            return None;
-        }
         let deadline = match self.core.draining {
             true => self.core.now_ms + DRAIN_LINGER_MS,
             false => self.core.now_ms + self.core.config.client_header_timeout_ms,
         };
         let connection = Connection::new(socket, key, peer, trust, info, deadline);
         self.table.insert(Box::new(connection));
-        Some(key)
+        key
     }
 
     /// Descriptors have run out: idle connections make room, those nearest to their deadline first.
@@ -162,7 +155,7 @@ impl Inner {
         }
         self.listening = wanted;
         if let Some(slot) = slot {
-            slot.set_accepting(true);
+            slot.set_accepting(wanted);
         }
         Ok(())
     }

@@ -99,9 +99,7 @@ impl Inner {
                 Some(info) => info.clone(),
                 None => Arc::new(passed.listener),
             };
-            let Some(key) = self.admit(socket, passed.peer, listener) else {
-                continue;
-            };
+            let key = self.admit(socket, passed.peer, listener);
             if let Some(slot) = slot {
                 slot.add_taken();
             }

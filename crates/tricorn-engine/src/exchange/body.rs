@@ -5,6 +5,7 @@ use tricorn_proto::Framing;
 use super::{Body, BodyError, Exchange, wait_for};
 use crate::clock;
 use crate::connection::{CONTINUE, Fate};
+use crate::spool::Store;
 
 impl Exchange {
     /// Length when known: Content-Length, or the decoded length of a buffered chunked body.
@@ -50,6 +51,19 @@ impl Exchange {
                 Ok(count)
             }
         }
+    }
+
+    /// The next `max` bytes of a body that lies in memory, without a copy; `None` when it does not.
+    pub fn take_body(&mut self, max: usize) -> Option<&[u8]> {
+        let (Body::Buffered { position }, Store::Memory(data)) =
+            (&mut self.body, &self.parts.store)
+        else {
+            return None;
+        };
+        let start = (*position).min(data.len() as u64) as usize;
+        let end = start + max.min(data.len() - start);
+        *position += (end - start) as u64;
+        Some(&data[start..end])
     }
 
     /// Appends up to and including the next LF, at most `max` bytes.

@@ -254,7 +254,7 @@ impl Exchange {
             if connection.dead {
                 return (Fate::Keep, false);
             }
-            connection.output.push(lead);
+            connection.output.push(lead, &mut core.pool);
             connection.output.push_file(file, offset, count);
             (connection.flush(core), !connection.dead)
         });
@@ -339,7 +339,7 @@ impl Engine {
             if connection.dead {
                 return (Fate::Keep, ());
             }
-            connection.output.push(bytes);
+            connection.output.push(bytes, &mut core.pool);
             (connection.flush(core), ())
         });
     }

@@ -22,8 +22,6 @@ pub fn engine_config(cfg: &Bound<'_, PyAny>) -> PyResult<EngineConfig> {
         Some(dir) => dir,
         None => std::env::temp_dir(),
     };
-    // A worker with siblings leaves them their share of a burst of connections.
-    let accept_batch = if size("workers")? > 1 { 1 } else { 64 };
     Ok(EngineConfig {
         policy: policy(cfg)?,
         trusted_peers: AddrList::parse(&allowed).map_err(PyValueError::new_err)?,
@@ -39,7 +37,6 @@ pub fn engine_config(cfg: &Bound<'_, PyAny>) -> PyResult<EngineConfig> {
         worker_connections: size("worker_connections")?,
         sendfile: flag("sendfile")?,
         spool_dir,
-        accept_batch,
         server: b"tricorn".to_vec(),
     })
 }

@@ -110,7 +110,18 @@ impl Input {
     /// At most `size` bytes, all that is left without one; empty at the end of the body.
     #[pyo3(signature = (size=None, /))]
     fn read<'py>(&self, py: Python<'py>, size: Option<isize>) -> PyResult<Bound<'py, PyBytes>> {
-        Ok(PyBytes::new(py, &self.gather(py, limit(size))?))
+        let size = limit(size);
+        {
+            let mut state = self.response.get().lock(py);
+            let exchange = state.exchange.as_mut();
+            // Making bytes runs no Python code.
+            let block =
+                exchange.and_then(|exchange| exchange.take_body(size.unwrap_or(usize::MAX)));
+            if let Some(block) = block {
+                return Ok(PyBytes::new(py, block));
+            }
+        }
+        Ok(PyBytes::new(py, &self.gather(py, size)?))
     }
 
     /// Up to and including the next LF, at most `size` bytes.
