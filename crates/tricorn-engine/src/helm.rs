@@ -178,13 +178,12 @@ impl Helm {
     }
 
     /// What can be done now, without waiting: the caller may keep the GIL.
-    pub fn try_next(&self, me: u32) -> Option<Next> {
+    pub fn try_next(&self, me: u32, now_ns: u64) -> Option<Next> {
         // Before the requests: while the stand-in finds more of them than we answer, there is no other moment.
         if self.attend_due.load(Ordering::Relaxed) && self.attend_due.swap(false, Ordering::Relaxed)
         {
             return Some(Next::Attend);
         }
-        let now_ns = clock::now_ns();
         let exchange = self.engine.next_ready(now_ns)?;
         let call = self.begin_call(me, &exchange, now_ns);
         Some(Next::Call(exchange, call))
@@ -196,7 +195,7 @@ impl Helm {
             if self.is_stopped() {
                 return Next::Stop;
             }
-            if let Some(next) = self.try_next(me) {
+            if let Some(next) = self.try_next(me, clock::now_ns()) {
                 return next;
             }
             if self.engine.is_drained() {

@@ -68,6 +68,20 @@ impl Output {
         self.segments.push_back(Segment::Bytes { data, sent: 0 });
     }
 
+    /// Lets `write` put up to `room` bytes behind what waits, when they fit there; `None` when they do not.
+    pub fn append<T>(&mut self, room: usize, write: impl FnOnce(&mut Vec<u8>) -> T) -> Option<T> {
+        let Some(Segment::Bytes { data, .. }) = self.segments.back_mut() else {
+            return None;
+        };
+        let before = data.len();
+        if data.capacity() - before < room {
+            return None;
+        }
+        let result = write(data);
+        self.pending += (data.len() - before) as u64;
+        Some(result)
+    }
+
     pub fn push_file(&mut self, file: File, offset: u64, length: u64) {
         if length > 0 {
             self.pending += length;

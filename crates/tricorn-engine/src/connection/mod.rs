@@ -13,8 +13,9 @@ use tricorn_proto::h1::{BodyDecoder, HeadParser};
 use tricorn_proto::{Head, PeerTrust, Reject, RejectKind};
 
 use crate::engine::Core;
+use crate::exchange::{Body, Response};
 use crate::output::Output;
-use crate::peer::{ListenerInfo, Peer};
+use crate::peer::Ends;
 use crate::spool::Store;
 use crate::table::NEVER;
 
@@ -32,6 +33,8 @@ pub struct Parts {
     pub trailers: Vec<(Vec<u8>, Vec<u8>)>,
     /// Where the response head is encoded.
     pub out: Vec<u8>,
+    pub(crate) body: Body,
+    pub(crate) response: Response,
 }
 
 impl Parts {
@@ -42,6 +45,8 @@ impl Parts {
             store => *store = Store::default(),
         }
         self.trailers.clear();
+        self.body = Body::default();
+        self.response = Response::Unbegun;
         if self.out.capacity() > 64 * 1024 {
             self.out = Vec::new();
         } else {
@@ -85,9 +90,8 @@ pub enum Fate {
 pub struct Connection {
     pub socket: OwnedFd,
     pub key: u64,
-    pub peer: Peer,
+    pub ends: Arc<Ends>,
     pub trust: PeerTrust,
-    pub listener: Arc<ListenerInfo>,
     parser: HeadParser,
     pub parts: Option<Box<Parts>>,
     pub input: Vec<u8>,
@@ -123,17 +127,15 @@ impl Connection {
     pub fn new(
         socket: OwnedFd,
         key: u64,
-        peer: Peer,
+        ends: Arc<Ends>,
         trust: PeerTrust,
-        listener: Arc<ListenerInfo>,
         deadline_ms: u64,
     ) -> Self {
         Connection {
             socket,
             key,
-            peer,
+            ends,
             trust,
-            listener,
             parser: HeadParser::default(),
             parts: None,
             input: Vec::new(),

@@ -271,8 +271,7 @@ impl Connection {
             key: self.key,
             fd: self.socket.as_raw_fd(),
             parts,
-            peer: self.peer.clone(),
-            listener: self.listener.clone(),
+            ends: self.ends.clone(),
             number: self.requests,
             received_ns: core.now_ns,
             streamed: self.unread,
@@ -285,7 +284,7 @@ impl Connection {
             core.in_progress -= 1;
         }
         core.notices.push(Notice::Rejected {
-            peer: self.peer.clone(),
+            peer: self.ends.peer.clone(),
             reject: reject.clone(),
         });
         let mut page = Vec::with_capacity(512);

@@ -3,6 +3,7 @@ use std::io::IoSlice;
 use std::os::fd::AsFd;
 
 use rustix::io::Errno;
+use tricorn_proto::response::BodyEncoder;
 
 use super::{Connection, Fate, Phase};
 use crate::engine::Core;
@@ -36,6 +37,16 @@ impl Connection {
             core.mark_dirty(self.key);
         }
         taken
+    }
+
+    /// Encodes a block behind output that waits for company already: one copy, and nothing else to do. `None`: there
+    /// is no such output, or the block may be the last.
+    pub fn append(&mut self, encoder: &mut BodyEncoder, block: &[u8]) -> Option<u64> {
+        if !self.dirty || self.dead || encoder.would_complete(block.len() as u64) {
+            return None;
+        }
+        let room = block.len() + BodyEncoder::OVERHEAD;
+        self.output.append(room, |out| encoder.put(out, block))
     }
 
     /// As `send`, with nothing waiting: from where the bytes lie.

@@ -13,7 +13,7 @@ use super::{DRAIN_LINGER_MS, Inner};
 use crate::connection::Connection;
 use crate::notice::Notice;
 use crate::passage::Passage;
-use crate::peer::{ListenerInfo, Peer};
+use crate::peer::{Ends, ListenerInfo, Peer};
 use crate::poller::Token;
 
 /// How long a listener rests after accept failed (no descriptors left).
@@ -75,12 +75,16 @@ impl Inner {
             }
             Peer::Inet(_) => PeerTrust::Untrusted,
         };
+        let ends = Arc::new(Ends {
+            peer,
+            listener: info,
+        });
         let key = self.table.next_key();
         let deadline = match self.core.draining {
             true => self.core.now_ms + DRAIN_LINGER_MS,
             false => self.core.now_ms + self.core.config.client_header_timeout_ms,
         };
-        let connection = Connection::new(socket, key, peer, trust, info, deadline);
+        let connection = Connection::new(socket, key, ends, trust, deadline);
         self.table.insert(Box::new(connection));
         key
     }
@@ -155,7 +159,8 @@ impl Inner {
         }
         self.listening = wanted;
         if let Some(slot) = slot {
-            slot.set_accepting(wanted);
+            // Busy or not: what is queued when the server stops is this worker's to take.
+            slot.set_accepting(true);
         }
         Ok(())
     }

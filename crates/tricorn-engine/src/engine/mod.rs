@@ -19,7 +19,7 @@ use crate::connection::{Connection, Fate, Parts, Phase};
 use crate::exchange::Exchange;
 use crate::notice::Notice;
 use crate::passage::Passage;
-use crate::peer::{ListenerInfo, Peer};
+use crate::peer::{Ends, ListenerInfo};
 use crate::poller::{Events, Poller, Readiness, Token};
 use crate::pool::Pool;
 use crate::table::Table;
@@ -28,7 +28,7 @@ use crate::table::Table;
 const SWEEP_MS: u64 = 250;
 /// Output waits this long for other requests to be answered. A peer that sleeps is woken once for all of its answers
 /// then: waking costs up to 25 us on virtual machines, a third of what a JSON answer of Flask costs.
-const COMPANY_NS: u64 = 500_000;
+const COMPANY_NS: u64 = 1_000_000;
 /// Answers up to this size always wait for company: keeping them costs nothing that can be measured.
 const SMALL_ANSWER: u64 = 4 * 1024;
 /// Larger ones are copied for it, which pays only where answers come so slowly that the peer falls asleep between two.
@@ -42,8 +42,7 @@ pub struct Ready {
     pub key: u64,
     pub fd: RawFd,
     pub parts: Box<Parts>,
-    pub peer: Peer,
-    pub listener: Arc<ListenerInfo>,
+    pub ends: Arc<Ends>,
     pub number: u32,
     pub received_ns: u64,
     /// The body is still with the peer.

@@ -60,8 +60,8 @@ impl Inner {
             return false;
         };
         let passed = Passed {
-            peer: ready.peer.clone(),
-            listener: (*ready.listener).clone(),
+            peer: ready.ends.peer.clone(),
+            listener: (*ready.ends.listener).clone(),
             requests: ready.number - 1,
             received_ns: ready.received_ns,
             bytes: bytes.to_vec(),

@@ -10,7 +10,7 @@ use crate::spool::Store;
 impl Exchange {
     /// Length when known: Content-Length, or the decoded length of a buffered chunked body.
     pub fn body_len(&self) -> Option<u64> {
-        match (&self.body, self.parts.head.framing) {
+        match (&self.parts.body, self.parts.head.framing) {
             (Body::Buffered { .. }, _) => Some(self.parts.store.len()),
             (_, Framing::Length(length)) => Some(length),
             (_, Framing::None) => Some(0),
@@ -20,7 +20,7 @@ impl Exchange {
 
     /// Buffered bodies (setting `request_buffering`) can seek and never block.
     pub fn body_is_buffered(&self) -> bool {
-        matches!(self.body, Body::Buffered { .. })
+        matches!(self.parts.body, Body::Buffered { .. })
     }
 
     /// Appends at most `max` bytes to `dst`; 0 = end of body. A streamed body waits for the peer: release the GIL
@@ -29,10 +29,10 @@ impl Exchange {
         if max == 0 {
             return Ok(0);
         }
-        match &mut self.body {
+        let parts = &mut *self.parts;
+        match &mut parts.body {
             Body::Buffered { position } => {
-                let count = self
-                    .parts
+                let count = parts
                     .store
                     .read_at(*position, max, dst)
                     .map_err(BodyError::Io)?;
@@ -41,7 +41,7 @@ impl Exchange {
             }
             Body::Streamed(_) => {
                 self.fill_surplus()?;
-                let Body::Streamed(stream) = &mut self.body else {
+                let Body::Streamed(stream) = &mut self.parts.body else {
                     return Ok(0);
                 };
                 let rest = &stream.surplus[stream.taken..];
@@ -55,8 +55,8 @@ impl Exchange {
 
     /// The next `max` bytes of a body that lies in memory, without a copy; `None` when it does not.
     pub fn take_body(&mut self, max: usize) -> Option<&[u8]> {
-        let (Body::Buffered { position }, Store::Memory(data)) =
-            (&mut self.body, &self.parts.store)
+        let parts = &mut *self.parts;
+        let (Body::Buffered { position }, Store::Memory(data)) = (&mut parts.body, &parts.store)
         else {
             return None;
         };
@@ -73,9 +73,9 @@ impl Exchange {
         while total < max {
             let start = dst.len();
             let piece = (max - total).min(PIECE);
-            let count = if let Body::Streamed(_) = self.body {
+            let count = if let Body::Streamed(_) = self.parts.body {
                 self.fill_surplus()?;
-                let Body::Streamed(stream) = &mut self.body else {
+                let Body::Streamed(stream) = &mut self.parts.body else {
                     return Ok(total);
                 };
                 let rest = &stream.surplus[stream.taken..];
@@ -89,7 +89,7 @@ impl Exchange {
                 match memchr::memchr(b'\n', &dst[start..]) {
                     Some(at) if at + 1 < count => {
                         dst.truncate(start + at + 1);
-                        if let Body::Buffered { position } = &mut self.body {
+                        if let Body::Buffered { position } = &mut self.parts.body {
                             *position -= (count - at - 1) as u64;
                         }
                         at + 1
@@ -106,7 +106,7 @@ impl Exchange {
     }
 
     pub fn body_position(&self) -> u64 {
-        match &self.body {
+        match &self.parts.body {
             Body::Buffered { position } => *position,
             Body::Streamed(stream) => {
                 stream.received - (stream.surplus.len() - stream.taken) as u64
@@ -115,7 +115,7 @@ impl Exchange {
     }
 
     pub fn seek_body(&mut self, target: u64) -> Result<u64, BodyError> {
-        match &mut self.body {
+        match &mut self.parts.body {
             Body::Buffered { position } => {
                 *position = target;
                 Ok(target)
@@ -132,7 +132,7 @@ impl Exchange {
     /// Makes sure that decoded bytes are at hand, or that the body has ended. Waits for the peer.
     fn fill_surplus(&mut self) -> Result<(), BodyError> {
         let engine = self.engine.clone();
-        let Body::Streamed(stream) = &mut self.body else {
+        let Body::Streamed(stream) = &mut self.parts.body else {
             return Ok(());
         };
         loop {

@@ -6,7 +6,7 @@ mod body;
 mod response;
 
 use std::io;
-use std::ops::Range;
+use std::ops::{Deref, DerefMut, Range};
 use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use tricorn_proto::{Head, Reject};
 pub(crate) use self::body::StreamStep;
 use crate::connection::Parts;
 use crate::engine::{Engine, Ready};
-use crate::peer::{ListenerInfo, Peer};
+use crate::peer::{Ends, ListenerInfo, Peer};
 
 /// The peer has left, or a deadline of the connection has passed. Nothing more can be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +58,7 @@ pub struct Record {
 }
 
 /// A body that is read from the peer while the application runs (`request_buffering = False`).
-struct Stream {
+pub(crate) struct Stream {
     decoder: BodyDecoder,
     /// Decoded bytes nobody has asked for yet.
     surplus: Vec<u8>,
@@ -69,45 +69,72 @@ struct Stream {
     received: u64,
 }
 
-enum Body {
+pub(crate) enum Body {
     Buffered { position: u64 },
     Streamed(Box<Stream>),
 }
 
-enum Response {
+impl Default for Body {
+    fn default() -> Self {
+        Body::Buffered { position: 0 }
+    }
+}
+
+/// How far the response has come.
+#[derive(Default)]
+pub(crate) enum Response {
     /// Nothing begun; the application may still change its mind.
+    #[default]
     Unbegun,
     Begun(HeadEncoder),
     /// The head is encoded (in `parts.out` until something leaves).
     Ended(BodyEncoder),
 }
 
+/// The parts, until they go back to the pool at the end of the exchange.
+struct Lent(Option<Box<Parts>>);
+
+impl Deref for Lent {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        self.0
+            .as_deref()
+            .expect("nothing is asked of an exchange after its end")
+    }
+}
+
+impl DerefMut for Lent {
+    fn deref_mut(&mut self) -> &mut Parts {
+        self.0
+            .as_deref_mut()
+            .expect("nothing is asked of an exchange after its end")
+    }
+}
+
+/// Small, because it changes hands several times: what is large lies in the parts.
 pub struct Exchange {
     engine: Arc<Engine>,
     key: u64,
     fd: RawFd,
-    parts: Box<Parts>,
-    peer: Peer,
-    listener: Arc<ListenerInfo>,
+    parts: Lent,
+    ends: Arc<Ends>,
     number: u32,
     received_ns: u64,
-    body: Body,
-    response: Response,
     /// Something of the response is on its way (an informational response is not).
     sent_any: bool,
     complete: bool,
     keep_alive: bool,
     gone: bool,
-    over: bool,
     body_bytes: u64,
 }
 
 // ---- request
 impl Exchange {
-    pub(crate) fn new(engine: Arc<Engine>, ready: Ready) -> Exchange {
+    pub(crate) fn new(engine: Arc<Engine>, mut ready: Ready) -> Exchange {
         let head = &ready.parts.head;
-        let body = if ready.streamed {
-            Body::Streamed(Box::new(Stream {
+        if ready.streamed {
+            ready.parts.body = Body::Streamed(Box::new(Stream {
                 decoder: BodyDecoder::new(head.framing),
                 surplus: Vec::new(),
                 taken: 0,
@@ -115,27 +142,21 @@ impl Exchange {
                 continue_due: head.expect_continue,
                 started_ms: ready.received_ns / 1_000_000,
                 received: 0,
-            }))
-        } else {
-            Body::Buffered { position: 0 }
-        };
-        let keep_alive = head.keep_alive && engine.config.keepalive_ms > 0;
+            }));
+        }
+        let keep_alive = ready.parts.head.keep_alive && engine.config.keepalive_ms > 0;
         Exchange {
             engine,
             key: ready.key,
             fd: ready.fd,
-            parts: ready.parts,
-            peer: ready.peer,
-            listener: ready.listener,
+            parts: Lent(Some(ready.parts)),
+            ends: ready.ends,
             number: ready.number,
             received_ns: ready.received_ns,
-            body,
-            response: Response::Unbegun,
             sent_any: false,
             complete: false,
             keep_alive,
             gone: false,
-            over: false,
             body_bytes: 0,
         }
     }
@@ -145,11 +166,11 @@ impl Exchange {
     }
 
     pub fn peer(&self) -> &Peer {
-        &self.peer
+        &self.ends.peer
     }
 
     pub fn listener(&self) -> &Arc<ListenerInfo> {
-        &self.listener
+        &self.ends.listener
     }
 
     /// Number of this request on its connection, from 1.
@@ -170,20 +191,18 @@ impl Exchange {
 
 impl Exchange {
     fn end(&mut self, mut keep_alive: bool) {
-        if self.over {
+        let Some(mut parts) = self.parts.0.take() else {
             return;
-        }
-        self.over = true;
-        let parts = std::mem::take(&mut self.parts);
+        };
         let mut inner = self.engine.lock();
-        inner.core.pool.put_parts(parts);
-        let body = &mut self.body;
         inner.with(self.key, |connection, core| {
-            if let Body::Streamed(stream) = body {
+            if let Body::Streamed(stream) = &mut parts.body {
                 connection.unread =
                     !stream.ended && !connection.skip_body(core, &mut stream.decoder);
                 keep_alive &= !connection.unread;
             }
+            // The next request of the connection may need them.
+            core.pool.put_parts(parts);
             (connection.end_exchange(core, keep_alive), ())
         });
     }

@@ -31,7 +31,7 @@ impl Exchange {
     /// Starts the head, throwing away one that was begun but did not leave. `status` is `200 OK`.
     pub fn begin_head(&mut self, status: &[u8]) -> Result<(), AppFault> {
         let head = &self.parts.head;
-        let unread = match &self.body {
+        let unread = match &self.parts.body {
             Body::Streamed(stream) => stream.continue_due,
             Body::Buffered { .. } => false,
         };
@@ -52,14 +52,15 @@ impl Exchange {
             date,
         )?;
         drop(inner);
-        self.response = Response::Begun(encoder);
+        self.parts.response = Response::Begun(encoder);
         Ok(())
     }
 
     /// Adds a field, in the order of the calls. Hop-by-hop fields, Server and Date are dropped by the encoder.
     pub fn head_field(&mut self, name: &[u8], value: &[u8]) -> Result<(), AppFault> {
-        match &mut self.response {
-            Response::Begun(encoder) => encoder.field(&mut self.parts.out, name, value),
+        let parts = &mut *self.parts;
+        match &mut parts.response {
+            Response::Begun(encoder) => encoder.field(&mut parts.out, name, value),
             _ => Err(AppFault {
                 message: "a field outside of a response head".into(),
             }),
@@ -69,7 +70,7 @@ impl Exchange {
     /// Ends the head. `known_length`: the whole length of the body when the caller knows it; becomes Content-Length
     /// unless the application gave one.
     pub fn end_head(&mut self, known_length: Option<u64>) {
-        self.response = match std::mem::replace(&mut self.response, Response::Unbegun) {
+        self.parts.response = match std::mem::replace(&mut self.parts.response, Response::Unbegun) {
             Response::Begun(encoder) => {
                 let plan = encoder.end(&mut self.parts.out, known_length);
                 self.keep_alive = plan.keep_alive;
@@ -80,7 +81,7 @@ impl Exchange {
     }
 
     pub fn head_ended(&self) -> bool {
-        matches!(self.response, Response::Ended(_))
+        matches!(self.parts.response, Response::Ended(_))
     }
 
     /// Has anything of the response (informational ones apart) left or become impossible to take back?
@@ -108,13 +109,20 @@ impl Exchange {
         if self.gone {
             return Err(Gone);
         }
-        let Response::Ended(encoder) = &mut self.response else {
+        let parts = &mut *self.parts;
+        let Response::Ended(encoder) = &mut parts.response else {
             return Ok(Written::All);
         };
         if self.complete {
             return Ok(Written::All);
         }
-        let out = &mut self.parts.out;
+        let out = &mut parts.out;
+        if out.is_empty()
+            && let Some(taken) = self.engine.append(self.key, encoder, block)
+        {
+            self.body_bytes += taken;
+            return Ok(Written::All);
+        }
         let mut tail = &block[..0];
         if block.len() < DIRECT {
             self.body_bytes += encoder.put(out, block);
@@ -225,12 +233,13 @@ impl Exchange {
         if self.gone {
             return Err(Gone);
         }
-        let Response::Ended(encoder) = &mut self.response else {
+        let parts = &mut *self.parts;
+        let Response::Ended(encoder) = &mut parts.response else {
             return Ok(());
         };
         let count = encoder.take(length);
         self.body_bytes += count;
-        let out = &mut self.parts.out;
+        let out = &mut parts.out;
         if count > 0 {
             encoder.put_head(out, count);
         }
@@ -238,10 +247,11 @@ impl Exchange {
         self.push_file(&lead, file, offset, count)?;
         lead.clear();
         self.parts.out = lead;
+        let parts = &mut *self.parts;
         if count > 0
-            && let Response::Ended(encoder) = &mut self.response
+            && let Response::Ended(encoder) = &mut parts.response
         {
-            encoder.put_tail(&mut self.parts.out);
+            encoder.put_tail(&mut parts.out);
         }
         Ok(())
     }
@@ -267,8 +277,9 @@ impl Exchange {
     /// The application is done. A body shorter than Content-Length closes the connection.
     pub fn finish(mut self) -> Record {
         let mut cut = self.gone;
-        if let Response::Ended(encoder) = &mut self.response {
-            let whole = encoder.finish(&mut self.parts.out);
+        let parts = &mut *self.parts;
+        if let Response::Ended(encoder) = &mut parts.response {
+            let whole = encoder.finish(&mut parts.out);
             cut |= !whole;
             if !self.parts.out.is_empty() || !self.sent_any {
                 let sent = self.engine.send(self.key, &self.parts.out, &[], true);
@@ -329,6 +340,10 @@ impl Engine {
             Some((false, taken, room)) => Ok((taken, room)),
             _ => Err(Gone),
         }
+    }
+
+    fn append(&self, key: u64, encoder: &mut BodyEncoder, block: &[u8]) -> Option<u64> {
+        self.lock().table.get_mut(key)?.append(encoder, block)
     }
 
     /// Sends without waiting for company.

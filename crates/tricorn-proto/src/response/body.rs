@@ -86,6 +86,18 @@ impl BodyEncoder {
         }
     }
 
+    /// Most bytes that `put` adds to a block.
+    pub const OVERHEAD: usize = 20;
+
+    /// Would a block of that length be the last, or more than there is room for?
+    pub fn would_complete(&self, block_len: u64) -> bool {
+        match self.plan.kind {
+            BodyKind::None => true,
+            BodyKind::Length(_) => self.left <= block_len,
+            BodyKind::Chunked | BodyKind::UntilClose => false,
+        }
+    }
+
     /// Nothing of the body can follow: the announced length is reached, or there is no body.
     pub fn is_complete(&self) -> bool {
         match self.plan.kind {

@@ -141,8 +141,9 @@ impl Station {
         let me = helm.take_seat();
         let gateway = Wsgi::new(self.worker(py))?;
         let mut events = Events::new();
+        let mut now_ns = clock::now_ns();
         loop {
-            let next = match helm.try_next(me) {
+            let next = match helm.try_next(me, now_ns) {
                 Some(next) => next,
                 None => py.detach(|| helm.next(me, &mut events)),
             };
@@ -150,7 +151,7 @@ impl Station {
                 tricorn_engine::helm::Next::Call(exchange, call) => {
                     self.count_request(py)?;
                     let result = gateway.call(py, exchange);
-                    helm.end_call(me, call);
+                    now_ns = helm.end_call(me, call);
                     match (result, pipe) {
                         (Ok(()), _) => {}
                         (Err(error), Some(_)) => return Err(error),
@@ -163,6 +164,7 @@ impl Station {
                         py.check_signals()?;
                     }
                     self.attend(py)?;
+                    now_ns = clock::now_ns();
                 }
                 tricorn_engine::helm::Next::Stop => return Ok(()),
             }

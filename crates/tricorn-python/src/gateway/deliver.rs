@@ -10,7 +10,7 @@ use tricorn_proto::Reject;
 
 use super::environ::EnvironError;
 use super::file_wrapper::FileWrapper;
-use super::response::Response;
+use super::response::{Response, Unsent};
 use super::text::repr;
 
 /// Why a response did not come to its end.
@@ -31,6 +31,15 @@ impl From<PyErr> for Failure {
 impl From<Gone> for Failure {
     fn from(_: Gone) -> Self {
         Failure::Gone
+    }
+}
+
+impl From<Unsent> for Failure {
+    fn from(unsent: Unsent) -> Self {
+        match unsent {
+            Unsent::NotStarted => Failure::Raised(not_started()),
+            Unsent::Gone => Failure::Gone,
+        }
     }
 }
 
@@ -84,7 +93,6 @@ fn send_all(
     for block in blocks {
         length += as_bytes(block)?.len() as u64;
     }
-    ensure_started(py, response)?;
     if length == 0 {
         response.send(py, b"", Some(0))?;
     }
@@ -108,15 +116,15 @@ fn send_each(
     for block in iterable.try_iter()? {
         let block = block?;
         let bytes = as_bytes(&block)?;
-        ensure_started(py, response)?;
         known_length = None;
-        if !bytes.is_empty() {
+        if bytes.is_empty() {
+            ensure_started(py, response)?;
+        } else {
             response.send(py, bytes, None)?;
             sent = true;
         }
     }
     if !sent {
-        ensure_started(py, response)?;
         response.send(py, b"", known_length)?;
     }
     Ok(())
@@ -158,7 +166,9 @@ fn ensure_started(py: Python<'_>, response: &Response) -> PyResult<()> {
     if response.lock(py).status.is_some() {
         return Ok(());
     }
-    Err(PyAssertionError::new_err(
-        "The application did not call start_response()",
-    ))
+    Err(not_started())
+}
+
+fn not_started() -> PyErr {
+    PyAssertionError::new_err("The application did not call start_response()")
 }

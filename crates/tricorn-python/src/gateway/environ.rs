@@ -361,7 +361,11 @@ impl EnvironBuilder {
     ) -> Result<(), EnvironError> {
         let from_peer = head.script_name.map(|span| head.slice(span));
         let script = from_peer.unwrap_or(&self.constants.script_name);
-        let Some(path) = head.path().strip_prefix(script) else {
+        let inner = match script.is_empty() {
+            true => Some(head.path()),
+            false => head.path().strip_prefix(script),
+        };
+        let Some(path) = inner else {
             return Err(EnvironError::Reject(Reject {
                 kind: RejectKind::ScriptName,
                 message: format!(

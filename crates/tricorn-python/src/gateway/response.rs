@@ -23,6 +23,20 @@ pyo3::create_exception!(
 /// A response field as the application gave it, latin-1.
 pub type OwnedField = (Vec<u8>, Vec<u8>);
 
+/// Why a block was not taken.
+pub enum Unsent {
+    /// start_response was not called.
+    NotStarted,
+    /// The peer has left, or the request is over.
+    Gone,
+}
+
+impl From<Gone> for Unsent {
+    fn from(_: Gone) -> Self {
+        Unsent::Gone
+    }
+}
+
 /// What the lock protects.
 #[derive(Default)]
 pub struct State {
@@ -177,18 +191,20 @@ impl Response {
     /// Sends a block of body, with the head before the first one. `known_length`: the length of the whole body, all of
     /// which is at hand. Otherwise waits, without the GIL, while the output is full.
     ///
-    /// Errors: [`Gone`]. The caller has made sure that start_response was called.
     pub fn send(
         &self,
         py: Python<'_>,
         block: &[u8],
         known_length: Option<u64>,
-    ) -> Result<(), Gone> {
+    ) -> Result<(), Unsent> {
         let outcome = {
             let mut guard = self.lock(py);
             let state = &mut *guard;
+            if state.status.is_none() {
+                return Err(Unsent::NotStarted);
+            }
             let Some(exchange) = state.exchange.as_mut() else {
-                return Err(Gone);
+                return Err(Unsent::Gone);
             };
             if !exchange.head_ended() {
                 exchange.end_head(known_length);
@@ -210,7 +226,7 @@ impl Response {
             }
             Err(gone) => Some(Err(gone)),
         };
-        self.settle(py, waited.unwrap_or(Err(Gone)))
+        Ok(self.settle(py, waited.unwrap_or(Err(Gone)))?)
     }
 
     /// Remembers that the peer is gone.
