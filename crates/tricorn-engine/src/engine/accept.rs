@@ -10,7 +10,7 @@ use tricorn_proto::PeerTrust;
 use tricorn_scoreboard::Slot;
 
 use super::{DRAIN_LINGER_MS, Inner};
-use crate::connection::Connection;
+use crate::connection::{Connection, Fate};
 use crate::notice::Notice;
 use crate::passage::Passage;
 use crate::peer::{Ends, ListenerInfo, Peer};
@@ -18,6 +18,8 @@ use crate::poller::Token;
 
 /// How long a listener rests after accept failed (no descriptors left).
 const ACCEPT_REST_MS: u64 = 200;
+/// One newcomer in so many is read early although the last ones had nothing to read.
+const EARLY_PROBE: u32 = 16;
 /// Connections closed at once when descriptors run out.
 const EVICTED: usize = 16;
 
@@ -38,8 +40,7 @@ impl Inner {
                         _ => Peer::Unix,
                     };
                     let key = self.admit(socket, peer, info);
-                    // Its request is mostly here already.
-                    self.with(key, |connection, core| (connection.on_readable(core), ()));
+                    self.welcome(key);
                 }
                 Err(Errno::AGAIN) => return,
                 // The peer was gone before we came; the next one may not be.
@@ -64,6 +65,23 @@ impl Inner {
                 }
             }
         }
+    }
+
+    /// Reads a newcomer at once where their requests mostly are here already (a queue has formed, or the peers are far
+    /// away and their first packets come together), and now and then to see whether that has changed.
+    fn welcome(&mut self, key: u64) {
+        self.newcomers = self.newcomers.wrapping_add(1);
+        if self.early == 0 && !self.newcomers.is_multiple_of(EARLY_PROBE) {
+            return self.settle(key, Fate::Keep);
+        }
+        let begun = self.with(key, |connection, core| {
+            let fate = connection.on_readable(core);
+            (fate, !connection.is_idle())
+        });
+        self.early = match begun {
+            Some(true) => EARLY_PROBE,
+            _ => self.early.saturating_sub(1),
+        };
     }
 
     /// Takes a connection in. Returns its key.

@@ -128,6 +128,10 @@ pub(crate) struct Inner {
     /// The driver has a thread to spare for what would be accepted.
     slots_free: bool,
     rest_until_ms: u64,
+    /// Connections accepted so far.
+    newcomers: u32,
+    /// So many in a row may come without a request before they are no longer read early.
+    early: u32,
     next_sweep_ms: u64,
     expired: Vec<u64>,
 }
@@ -192,6 +196,8 @@ impl Engine {
             listening: false,
             slots_free: true,
             rest_until_ms: 0,
+            newcomers: 0,
+            early: 0,
             next_sweep_ms: 0,
             expired: Vec::new(),
         };
