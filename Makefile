@@ -38,7 +38,7 @@ help:
 	@echo '                       clients beside a quick one: how long it waits'
 	@echo 'make bench             Tricorn and its rivals side by side, about an hour; SCENARIOS=hello SERVERS=granian'
 	@echo '                       ROUNDS=7 choose'
-	@echo 'make bench-micro       what parsing and encoding cost, in nanoseconds, without sockets'
+	@echo 'make bench-micro       what parsing, environ, encoding and hand-off cost, in nanoseconds'
 	@echo 'make lint              formatting, clippy, ruff'
 	@echo 'make fmt               format Rust and Python'
 	@echo
@@ -108,8 +108,10 @@ bench: needs .make/release .make/rivals
 	@$(bin)/python -m bench --scenarios '$(SCENARIOS)' --servers '$(SERVERS)' --rounds $(ROUNDS)
 
 .PHONY: bench-micro
-bench-micro: needs
-	@cargo run -q --release --locked -p tricorn-proto --example parse_ns
+bench-micro: needs .make/release .make/rivals
+	@cargo bench -q --locked -p tricorn-proto -p tricorn-engine
+	@cargo build -q --release --locked -p tricorn-engine --example floor
+	@$(bin)/python -m bench.micro
 
 # ---- test
 .PHONY: test

@@ -23,7 +23,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=LEAST_ROUNDS)
     asked = parser.parse_args()
     for tool, package in (("wrk", "wrk"), ("taskset", "util-linux")):
-        if not shutil.which(tool):
+        if not shutil.which(tool) and not _install(package):
             print(f"{tool} is missing: install it (Debian: apt-get install {package})", file=sys.stderr)
             return 1
     if len(os.sched_getaffinity(0)) < 2:
@@ -47,6 +47,15 @@ def main() -> int:
     return 0
 
 
+def _install(package: str) -> bool:
+    """From the system's packages, where that needs no password."""
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        return False
+    print(f"Installing {package} ...", flush=True)
+    commands = ["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", package]
+    return all(subprocess.run(words, stdout=subprocess.DEVNULL).returncode == 0 for words in commands)
+
+
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
@@ -63,6 +72,8 @@ def run(scenario: scenarios.Scenario, takers: list[servers.Server], rounds: int)
         # Where threads are asked for, tricorn is gthread already.
         and not (server.name == "tricorn gthread" and scenario.shape.threads > 1)
     ]
+    if scenario.sleep_ms is not None:
+        outcome.bare_rps = measure.bare_rps(scenario.shape.threads, scenario.sleep_ms)
     fresh = scenario.kind == "resources"
     running: dict[str, measure.Process] = {}
     try:
@@ -100,10 +111,12 @@ def _write(
 
     Only a run of everything writes `results.md` and the charts; others `last.md`.
     """
-    text = report.markdown(outcomes, _machine(takers), notes, rounds)
     if not complete:
+        text = report.markdown(outcomes, _machine(takers), notes, rounds)
         (servers.BENCH / "last.md").write_text(text)
         return
+    findings = (servers.BENCH / "findings.md").read_text()
+    text = report.markdown(outcomes, _machine(takers), notes, rounds, findings)
     (servers.BENCH / "results.md").write_text(text)
     charts = servers.BENCH / "charts"
     charts.mkdir(exist_ok=True)

@@ -215,8 +215,10 @@ def _resources(process: Process, scenario: Scenario) -> Figures:
     # What the first thousand needs is kept for later ones, and belongs to the server rather than to them.
     words = [str(PYTHON), "load/idle.py", str(process.port)]
     with subprocess.Popen([*words, "1000"], cwd=BENCH, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as some:
-        some.stdout.readline()  # type: ignore[union-attr]
+        answered = some.stdout.readline().strip()  # type: ignore[union-attr]
         some.communicate()
+    if answered != b"1000":
+        return figures
     memory = process.anonymous_kib()
     with subprocess.Popen(
         [*words, str(IDLE_CONNECTIONS)],
@@ -231,6 +233,13 @@ def _resources(process: Process, scenario: Scenario) -> Figures:
     if answered and int(answered) == IDLE_CONNECTIONS:
         figures["kib_per_idle_connection"] = more / IDLE_CONNECTIONS
     return figures
+
+
+def bare_rps(threads: int, ms: float) -> float:
+    """Sleeps of `ms` in a second, in so many threads that do nothing else: what timers and the GIL allow."""
+    words = ["taskset", "-c", SERVER_CORE, str(PYTHON), "load/sleepers.py", str(threads), str(ms)]
+    said = subprocess.run(words, cwd=BENCH, capture_output=True, text=True, timeout=60, check=True)
+    return float(said.stdout)
 
 
 def _free_port() -> int:

@@ -22,7 +22,14 @@ COLUMNS = {
 }
 
 
-def markdown(outcomes: Sequence[Outcome], machine: dict[str, str], notes: Sequence[str], rounds: int) -> str:
+def markdown(
+    outcomes: Sequence[Outcome],
+    machine: dict[str, str],
+    notes: Sequence[str],
+    rounds: int,
+    findings: str = "",
+) -> str:
+    """The whole report. `findings`: Markdown about what was not reached, and why."""
     parts = [
         "# Results",
         "",
@@ -37,6 +44,8 @@ def markdown(outcomes: Sequence[Outcome], machine: dict[str, str], notes: Sequen
         "",
     ]
     parts += [*_targets(outcomes), *_also(outcomes)]
+    if findings:
+        parts += [findings.strip(), ""]
     for outcome in outcomes:
         parts += _section(outcome)
     if notes:
@@ -74,11 +83,10 @@ def _also(outcomes: Sequence[Outcome]) -> list[str]:
     if hello and (threads := hello.ratio("tricorn gthread")):
         rows.append(("CPU of gthread / sync on hello", f"{threads:.2f}", "<= 1.1", threads <= 1.1))
     sleeping = by_name.get("sleep3ms")
-    if sleeping and (rate := sleeping.middle("tricorn", "rps")) and sleeping.scenario.ideal_rps:
-        share = rate / sleeping.scenario.ideal_rps
-        rows.append(
-            ("every call sleeps 3 ms: share of the ideal rate", f"{share:.0%}", ">= 95 %", share >= 0.95)
-        )
+    if sleeping and (rate := sleeping.middle("tricorn", "rps")) and sleeping.bare_rps:
+        share, rounded = rate / sleeping.bare_rps, f"{sleeping.bare_rps:,.0f}"
+        what = f"every call sleeps 3 ms: share of 4 bare threads ({rounded}/s; 1,333 by the clock)"
+        rows.append((what, f"{share:.0%}", ">= 95 %", share >= 0.95))
     if "quick" in by_name and "slowmix" in by_name:
         undisturbed, mixed = (
             by_name["quick"].middle("tricorn", "rps"),

@@ -18,6 +18,8 @@ class Outcome:
     scenario: Scenario
     rounds: dict[str, list[Figures]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    # What bare threads reach where every call sleeps. Units: calls a second.
+    bare_rps: float | None = None
 
     def middle(self, server: str, figure: str) -> float | None:
         """Median of a figure over the rounds; None where it was not measured."""

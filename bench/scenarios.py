@@ -33,8 +33,8 @@ class Scenario:
     figure: Literal["cpu_us", "rps", "p99_ms"] = "cpu_us"
     # Least CPU of a rival divided by ours, by whom it is about.
     targets: dict[str, float] = field(default_factory=dict)
-    # Requests a second that are possible at all, where the application sets a limit.
-    ideal_rps: float | None = None
+    # Milliseconds that each call sleeps: bare threads that do the same are measured beside.
+    sleep_ms: float | None = None
 
 
 HELLO = Shape("hello:app")
@@ -79,6 +79,7 @@ SCENARIOS = [
         "100 KB body",
         HELLO,
         path="/body100k",
+        floor=True,
         targets={RIVALS: 1.05, FAST: 1.1, "granian": 1.5, GTHREAD: 5},
     ),
     Scenario(
@@ -86,6 +87,7 @@ SCENARIOS = [
         "POST of 64 KB",
         HELLO,
         path="/post",
+        floor=True,
         script="post64k",
         targets={RIVALS: 1.5, FAST: 1.5, "granian": 1.8, GTHREAD: 8},
     ),
@@ -94,6 +96,7 @@ SCENARIOS = [
         "generator of 20 chunks",
         HELLO,
         path="/generator",
+        floor=True,
         targets={RIVALS: 1.0, FAST: 1.2, "granian": 8, GTHREAD: 20},
     ),
     Scenario(
@@ -123,7 +126,7 @@ SCENARIOS = [
         path="/?ms=3",
         connections=32,
         figure="rps",
-        ideal_rps=4 / 0.003,
+        sleep_ms=3,
     ),
     Scenario("quick", "quick calls, 4 threads", WORK, path="/?ms=0", connections=32, figure="rps"),
     Scenario(

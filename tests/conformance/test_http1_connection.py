@@ -2,6 +2,9 @@
 
 import json
 import random
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from harness.http import request_bytes
@@ -159,3 +162,29 @@ def test_keepalive_zero_closes_after_the_answer(server, worker):
     with running.connect() as client:
         assert client.request().get("Connection") == "close"
         client.expect_closed()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_newcomers_get_their_turn_while_kept_connections_always_ask(server, workers):
+    arguments = ["-k", "gthread", "-w", workers, "--threads", "1", "--keep-alive", "30"]
+    running = server.start("web:app", *arguments)
+    running.wait_for_workers(int(workers))
+    over = threading.Event()
+
+    def regular():
+        with running.connect() as client:
+            while not over.is_set():
+                assert client.request("GET", "/sleep?ms=20").status == 200
+
+    with ThreadPoolExecutor(8) as regulars:
+        asked = [regulars.submit(regular) for _ in range(8)]
+        try:
+            for _ in range(5):
+                begun = time.monotonic()
+                with running.connect() as newcomer:
+                    assert newcomer.request("GET", "/pid").status == 200
+                assert time.monotonic() - begun < 2
+        finally:
+            over.set()
+        for one in asked:
+            one.result(timeout=20)

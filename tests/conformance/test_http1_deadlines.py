@@ -96,6 +96,8 @@ def test_a_steady_body_takes_as_long_as_it_needs(hasty):
 
 
 def test_a_reader_that_stalls_is_cut(hasty):
+    # A worker that answers has opened all it needs.
+    assert hasty.request("GET", "/pid").status == 200
     before = hasty.descriptors()
     with hasty.connect(receive_buffer=4096) as client:
         client.send(request_bytes("GET", "/length?size=30000000"))

@@ -1,10 +1,13 @@
-//! The engine answering a canned reply: what a request costs before Python comes in.
+//! The engine giving the benchmark's answers from canned bytes: what a request costs before Python comes in.
 //!
 //! `cargo run --release -p tricorn-engine --example floor -- 127.0.0.1:8001`
 use std::net::TcpListener;
 
 use tricorn_engine::helm::Next;
-use tricorn_engine::{Engine, EngineConfig, Events, Helm, ListenerInfo};
+use tricorn_engine::{Engine, EngineConfig, Events, Exchange, Gone, Helm, ListenerInfo};
+
+static BODY_100K: [u8; 100_000] = [b'x'; 100_000];
+static BLOCK: [u8; 512] = [b'y'; 512];
 
 fn main() -> std::io::Result<()> {
     let address = std::env::args()
@@ -22,13 +25,8 @@ fn main() -> std::io::Result<()> {
     loop {
         match helm.next(me, &mut events) {
             Next::Call(mut exchange, call) => {
-                let field = exchange.begin_head(b"200 OK");
-                let field =
-                    field.and_then(|()| exchange.head_field(b"Content-Type", b"text/plain"));
-                field.expect("a valid head");
-                exchange.end_head(Some(13));
                 // A peer that has left needs no answer.
-                let _ = exchange.write(b"Hello, World!");
+                let _ = answer(&mut exchange);
                 exchange.finish();
                 helm.end_call(me, call);
             }
@@ -36,4 +34,22 @@ fn main() -> std::io::Result<()> {
             Next::Stop => return Ok(()),
         }
     }
+}
+
+/// As `bench/apps/hello.py`. Bodies of requests have been received, and are left there.
+fn answer(exchange: &mut Exchange) -> Result<(), Gone> {
+    let (block, times, length): (&[u8], usize, Option<u64>) = match exchange.head().path() {
+        b"/body100k" => (&BODY_100K, 1, Some(100_000)),
+        b"/generator" => (&BLOCK, 20, None),
+        b"/post" => (b"65536", 1, Some(5)),
+        _ => (b"Hello, World!", 1, Some(13)),
+    };
+    let field = exchange.begin_head(b"200 OK");
+    let field = field.and_then(|()| exchange.head_field(b"Content-Type", b"text/plain"));
+    field.expect("a valid head");
+    exchange.end_head(length);
+    for _ in 0..times {
+        exchange.write(block)?;
+    }
+    Ok(())
 }

@@ -18,6 +18,8 @@ use crate::poller::Token;
 
 /// How long a listener rests after accept failed (no descriptors left).
 const ACCEPT_REST_MS: u64 = 200;
+/// Connections taken in passing.
+const IN_PASSING: usize = 16;
 /// One newcomer in so many is read early although the last ones had nothing to read.
 const EARLY_PROBE: u32 = 16;
 /// Connections closed at once when descriptors run out.
@@ -65,6 +67,24 @@ impl Inner {
                 }
             }
         }
+    }
+
+    /// A busy worker's look at the listeners: while kept connections always have another request, it never waits for
+    /// events, and newcomers that no sibling takes would stay outside for ever.
+    pub(super) fn listen_in_passing(&mut self) {
+        self.listened_ns = self.core.now_ns;
+        if self.may_accept() {
+            for index in 0..self.listeners.len() {
+                self.accept(index, IN_PASSING);
+            }
+        }
+    }
+
+    /// Apart from free threads: those are needed only to be woken for newcomers.
+    fn may_accept(&self) -> bool {
+        !self.core.draining
+            && self.rest_until_ms == 0
+            && self.core.in_progress < self.core.config.worker_connections.max(1)
     }
 
     /// Reads a newcomer at once where their requests mostly are here already (a queue has formed, or the peers are far
@@ -150,10 +170,7 @@ impl Inner {
         if self.rest_until_ms > 0 && self.core.now_ms >= self.rest_until_ms {
             self.rest_until_ms = 0;
         }
-        let wanted = self.slots_free
-            && !self.core.draining
-            && self.rest_until_ms == 0
-            && self.core.in_progress < self.core.config.worker_connections.max(1);
+        let wanted = self.slots_free && self.may_accept();
         if wanted == self.listening {
             return Ok(());
         }

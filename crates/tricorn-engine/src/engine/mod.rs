@@ -34,6 +34,8 @@ const SMALL_ANSWER: u64 = 4 * 1024;
 /// Larger ones are copied for it, which pays only where answers come so slowly that the peer falls asleep between two.
 const COPIED_ANSWER: u64 = 16 * 1024;
 const SLEEPY_PACE_NS: u64 = 20_000;
+/// Newcomers wait this long at most behind kept connections that always have another request.
+const FAIR_NS: u64 = 20_000_000;
 /// A draining worker keeps idle connections this long for a request that is on its way.
 const DRAIN_LINGER_MS: u64 = 2_000;
 
@@ -128,6 +130,8 @@ pub(crate) struct Inner {
     /// The driver has a thread to spare for what would be accepted.
     slots_free: bool,
     rest_until_ms: u64,
+    /// When the listeners were last looked at. Units: monotonic nanoseconds.
+    listened_ns: u64,
     /// Connections accepted so far.
     newcomers: u32,
     /// So many in a row may come without a request before they are no longer read early.
@@ -196,6 +200,7 @@ impl Engine {
             listening: false,
             slots_free: true,
             rest_until_ms: 0,
+            listened_ns: now_ns,
             newcomers: 0,
             early: 0,
             next_sweep_ms: 0,
@@ -256,6 +261,9 @@ impl Engine {
             inner.core.notices.push(Notice::Accept(error));
         }
         inner.core.more_events = events.is_full();
+        if inner.listening {
+            inner.listened_ns = now_ns;
+        }
         // A long turn serves many connections before the next accept: it takes as many new ones, or a queue of them
         // would wait for ever behind the busy ones. A quiet one takes the one that has woken it: to ask in vain for
         // another costs as much as half an accept, and siblings want their share.
@@ -292,6 +300,9 @@ impl Engine {
         inner.core.now_ms = now_ns / 1_000_000;
         if now_ns.saturating_sub(inner.core.dirty_since_ns) >= COMPANY_NS {
             inner.flush_dirty();
+        }
+        if now_ns.saturating_sub(inner.listened_ns) >= FAIR_NS {
+            inner.listen_in_passing();
         }
         inner.core.note_pace();
         let ready = inner.core.ready.pop_front()?;

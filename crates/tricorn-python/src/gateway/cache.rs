@@ -4,9 +4,11 @@
 //! thread (they live in a `Wsgi`); the borrows are short and no Python code runs inside them.
 use std::cell::RefCell;
 
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyString;
+use pyo3::types::{PyDict, PyString};
 
+use super::environ::set;
 use super::text;
 
 const VALUES: usize = 1024;
@@ -188,6 +190,13 @@ pub struct Target {
 }
 
 impl Target {
+    /// RAW_URI, QUERY_STRING and PATH_INFO.
+    pub fn put(&self, py: Python<'_>, environ: &Bound<'_, PyDict>) -> PyResult<()> {
+        set(environ, intern!(py, "RAW_URI"), self.raw.bind(py))?;
+        set(environ, intern!(py, "QUERY_STRING"), self.query.bind(py))?;
+        set(environ, intern!(py, "PATH_INFO"), self.path.bind(py))
+    }
+
     pub fn clone_ref(&self, py: Python<'_>) -> Target {
         Target {
             raw: self.raw.clone_ref(py),

@@ -14,8 +14,9 @@ use tricorn_engine::{Exchange, ListenerInfo, Peer};
 use tricorn_proto::{Head, Reject, RejectKind, Scheme};
 
 use super::cache::{NameKind, Names, Target, Targets, Values};
+use super::kit::Lease;
 use super::response::OwnedField;
-use super::shapes::Shapes;
+use super::shapes::{Shaped, Shapes};
 use super::text::{self, latin1, percent_decoded};
 
 /// More listeners and schemes than this are not kept as templates (they cannot be, in one worker).
@@ -37,6 +38,7 @@ pub struct Parts<'a, 'py> {
     pub input: &'a Bound<'py, PyAny>,
     pub early_hints: &'a Bound<'py, PyAny>,
     pub socket: &'a Bound<'py, PyAny>,
+    pub lease: Option<&'a Lease>,
 }
 
 /// Why there is no environ.
@@ -96,16 +98,24 @@ impl EnvironBuilder {
             None => {
                 let caches = (&self.names, &self.values);
                 self.shapes
-                    .environ(py, exchange, caches, || self.template(py, exchange))?
+                    .environ(py, exchange, caches, parts, || self.template(py, exchange))?
             }
         };
         let has_fields = shaped.is_some();
-        let environ = match shaped {
-            Some(environ) => environ,
-            None => self.template(py, exchange)?,
+        let Shaped {
+            environ,
+            has_parts,
+            has_address,
+            has_target,
+            keeper,
+        } = match shaped {
+            Some(shaped) => shaped,
+            None => Shaped::bare(self.template(py, exchange)?),
         };
-        set(&environ, intern!(py, "wsgi.input"), parts.input)?;
-        set(&environ, intern!(py, "wsgi.early_hints"), parts.early_hints)?;
+        if !has_parts {
+            set(&environ, intern!(py, "wsgi.input"), parts.input)?;
+            set(&environ, intern!(py, "wsgi.early_hints"), parts.early_hints)?;
+        }
         set(&environ, intern!(py, "gunicorn.socket"), parts.socket)?;
         if head.method() != b"GET" {
             set(
@@ -121,7 +131,7 @@ impl EnvironBuilder {
                 &latin1(py, protocol(head.version).as_bytes())?,
             )?;
         }
-        self.peer(py, &environ, exchange.peer())?;
+        let address = self.peer(py, &environ, exchange.peer(), has_address)?;
         match fields {
             _ if has_fields => {}
             Some(fields) => {
@@ -154,7 +164,15 @@ impl EnvironBuilder {
                 head,
             )?;
         }
-        self.target(py, &environ, head)?;
+        let target = match has_target {
+            true => None,
+            false => Some(self.target(py, &environ, head)?),
+        };
+        if let Some(keeper) = keeper {
+            let target = target.as_ref().filter(|_| head.script_name.is_none());
+            self.shapes
+                .keep(py, &keeper, exchange, address.as_ref(), target)?;
+        }
         // The length of a chunked body is known once it is buffered: applications that go by CONTENT_LENGTH alone
         // (Django) would see no body otherwise.
         if head.framing == tricorn_proto::Framing::Chunked
@@ -244,13 +262,20 @@ impl EnvironBuilder {
         Ok(dict)
     }
 
-    fn peer(&self, py: Python<'_>, environ: &Bound<'_, PyDict>, peer: &Peer) -> PyResult<()> {
+    /// REMOTE_ADDR and REMOTE_PORT. Returns the address when it had to be set.
+    fn peer<'py>(
+        &self,
+        py: Python<'py>,
+        environ: &Bound<'py, PyDict>,
+        peer: &Peer,
+        has_address: bool,
+    ) -> PyResult<Option<Bound<'py, PyString>>> {
+        let mut text = None;
         if let Peer::Inet(address) = peer {
-            set(
-                environ,
-                intern!(py, "REMOTE_ADDR"),
-                &self.address(py, address.ip())?,
-            )?;
+            if !has_address {
+                let text = text.insert(self.address(py, address.ip())?);
+                set(environ, intern!(py, "REMOTE_ADDR"), text)?;
+            }
             let mut digits = itoa::Buffer::new();
             set(
                 environ,
@@ -260,7 +285,7 @@ impl EnvironBuilder {
                     .of(py, digits.format(address.port()).as_bytes())?,
             )?;
         }
-        Ok(())
+        Ok(text)
     }
 
     /// The text of an address, which is mostly that of the last one.
@@ -358,7 +383,7 @@ impl EnvironBuilder {
         py: Python<'_>,
         environ: &Bound<'_, PyDict>,
         head: &Head,
-    ) -> Result<(), EnvironError> {
+    ) -> Result<Target, EnvironError> {
         let from_peer = head.script_name.map(|span| head.slice(span));
         let script = from_peer.unwrap_or(&self.constants.script_name);
         let inner = match script.is_empty() {
@@ -391,13 +416,11 @@ impl EnvironBuilder {
         } else {
             self.targets.of(py, head.target(), make)?
         };
-        set(environ, intern!(py, "RAW_URI"), target.raw.bind(py))?;
-        set(environ, intern!(py, "QUERY_STRING"), target.query.bind(py))?;
-        set(environ, intern!(py, "PATH_INFO"), target.path.bind(py))?;
+        target.put(py, environ)?;
         if from_peer.is_some() {
             set(environ, intern!(py, "SCRIPT_NAME"), &latin1(py, script)?)?;
         }
-        Ok(())
+        Ok(target)
     }
 }
 

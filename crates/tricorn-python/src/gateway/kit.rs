@@ -2,6 +2,9 @@
 //!
 //! Invariant: a kit is used again only when the gateway has the last reference to each of its parts, so that nothing
 //! an application kept of one request can touch another.
+use std::cell::Cell;
+use std::rc::Rc;
+
 use pyo3::ffi;
 use pyo3::prelude::*;
 
@@ -16,7 +19,13 @@ pub struct Kit {
     pub early_hints: Py<PyAny>,
     pub input: Py<PyAny>,
     pub socket: Py<ConnectionSocket>,
+    lease: Lease,
+    /// It has served before, so it is likely to serve again.
+    proven: bool,
 }
+
+/// How many templates hold the input and the early hints of a kit; both sides have one.
+pub type Lease = Rc<Cell<ffi::Py_ssize_t>>;
 
 /// References to the response that a kit itself has: its own, and those of start_response, early_hints, write, input
 /// and socket.
@@ -35,13 +44,21 @@ impl Kit {
             input: input.unbind(),
             socket: socket.unbind(),
             response: response.unbind(),
+            lease: Lease::default(),
+            proven: false,
         })
     }
 
+    /// For templates that want to hold parts of the kit; `None` when it is not worth it.
+    pub fn lease(&self) -> Option<&Lease> {
+        Some(&self.lease).filter(|_| self.proven)
+    }
+
     /// After the request: the kit again, ready for the next one, or `None` when somebody kept a part of it.
-    pub fn recycled(self, py: Python<'_>) -> Option<Kit> {
+    pub fn recycled(mut self, py: Python<'_>) -> Option<Kit> {
         if self.is_free(py) {
             self.response.get().clear(py);
+            self.proven = true;
             Some(self)
         } else {
             self.response.get().retire(py);
@@ -62,11 +79,12 @@ impl Kit {
             Some(write) => count(write.as_ptr()),
             None => return false,
         };
+        let lent = self.lease.get();
         write == 1
             && count(self.response.as_ptr()) == OWN_REFERENCES
             && count(self.start_response.as_ptr()) == 1
-            && count(self.early_hints.as_ptr()) == 1
-            && count(self.input.as_ptr()) == 1
+            && count(self.early_hints.as_ptr()) == 1 + lent
+            && count(self.input.as_ptr()) == 1 + lent
             && count(self.socket.as_ptr()) == 1
             && self.socket.get().is_untouched()
     }

@@ -1,19 +1,23 @@
 //! Environs for heads whose names came before, in the same order and spelling: a shape.
 //!
 //! A client sends the same names with each request and most of them with the same values. A shape is a template dict that
-//! has the names already, and the values that came last; what is different is set in the copy. Invariants: a
-//! copy never holds a value that this request has not sent; secrets are never kept; the number of shapes, of their names
+//! has the names already, and the values that came last (target and address of the peer among them); what is different
+//! is set in the copy. Invariants: a copy never holds a value that is not this request's; secrets are never kept; the number of shapes, of their names
 //! and the size of their values are bounded, so peers can only push one another's shapes out.
 use std::cell::RefCell;
+use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
-use tricorn_engine::{Exchange, ListenerInfo};
+use tricorn_engine::{Exchange, ListenerInfo, Peer};
 use tricorn_proto::{Head, Scheme};
 
-use super::cache::{NameKind, Names, VALUE_MAX, Values};
-use super::environ::{copy, set};
+use super::cache::{NameKind, Names, Target, VALUE_MAX, Values};
+use super::environ::{Parts, copy, set};
+use super::kit::Lease;
 use super::text;
 
 /// Browsers, proxies, health checks and API clients of one site; direct-mapped.
@@ -39,6 +43,54 @@ struct Shape {
     https: bool,
     fields: Vec<Field>,
     template: Py<PyDict>,
+    /// Of the kit whose parts are in the template.
+    lease: Option<Lease>,
+    /// What the template has of these; nothing to begin with.
+    address: Option<IpAddr>,
+    target: Box<[u8]>,
+    /// The last target that was not the template's: it is kept when it comes twice in a row.
+    other_target: usize,
+}
+
+impl Drop for Shape {
+    fn drop(&mut self) {
+        if let Some(lease) = &self.lease {
+            lease.set(lease.get() - 1);
+        }
+    }
+}
+
+/// An environ with a request's fields in it.
+pub struct Shaped<'py> {
+    pub environ: Bound<'py, PyDict>,
+    /// It has wsgi.input and wsgi.early_hints already.
+    pub has_parts: bool,
+    /// REMOTE_ADDR.
+    pub has_address: bool,
+    /// RAW_URI, QUERY_STRING and PATH_INFO.
+    pub has_target: bool,
+    /// The shape wants to keep what it did not have.
+    pub keeper: Option<Keeper>,
+}
+
+impl<'py> Shaped<'py> {
+    /// An environ that has none of it.
+    pub fn bare(environ: Bound<'py, PyDict>) -> Self {
+        Shaped {
+            environ,
+            has_parts: false,
+            has_address: false,
+            has_target: false,
+            keeper: None,
+        }
+    }
+}
+
+/// Where to keep it.
+pub struct Keeper {
+    place: usize,
+    address: bool,
+    target: bool,
 }
 
 #[derive(Default)]
@@ -66,26 +118,54 @@ impl Shapes {
         py: Python<'py>,
         exchange: &Exchange,
         (names, values): (&Names, &Values),
+        parts: &Parts<'_, 'py>,
         base: impl FnOnce() -> PyResult<Bound<'py, PyDict>>,
-    ) -> PyResult<Option<Bound<'py, PyDict>>> {
+    ) -> PyResult<Option<Shaped<'py>>> {
         let head = exchange.head();
         if head.fields.len() > MOST_NAMES {
             return Ok(None);
         }
         let mark = mark(head);
         let mut places = self.places.borrow_mut();
-        let place = &mut places[(mark >> 32) as usize & (SHAPES - 1)];
+        let index = (mark >> 32) as usize & (SHAPES - 1);
+        let place = &mut places[index];
         if let Some(shape) = &mut place.shape
             && shape.fits(exchange)
         {
             place.candidate = 0;
-            return shape.fill(py, head, values).map(Some);
+            return shape.fill(exchange, values, parts, index).map(Some);
         }
         if std::mem::replace(&mut place.candidate, mark) == mark {
             place.candidate = 0;
             place.shape = Shape::of(py, exchange, names, base)?.map(Box::new);
         }
         Ok(None)
+    }
+
+    /// Keeps what a shape asked for. `address`, `target`: as they are in the environ.
+    pub fn keep(
+        &self,
+        py: Python<'_>,
+        keeper: &Keeper,
+        exchange: &Exchange,
+        address: Option<&Bound<'_, PyString>>,
+        target: Option<&Target>,
+    ) -> PyResult<()> {
+        let mut places = self.places.borrow_mut();
+        let Some(shape) = &mut places[keeper.place].shape else {
+            return Ok(());
+        };
+        let template = shape.template.bind(py);
+        if let (true, Some(address), Peer::Inet(peer)) = (keeper.address, address, exchange.peer())
+        {
+            set(template, intern!(py, "REMOTE_ADDR"), address)?;
+            shape.address = Some(peer.ip());
+        }
+        if let (true, Some(target)) = (keeper.target, target) {
+            target.put(py, template)?;
+            shape.target = exchange.head().target().into();
+        }
+        Ok(())
     }
 }
 
@@ -133,6 +213,10 @@ impl Shape {
             https: head.scheme == Some(Scheme::Https),
             fields,
             template: template.unbind(),
+            lease: None,
+            address: None,
+            target: Box::default(),
+            other_target: 0,
         }))
     }
 
@@ -147,10 +231,19 @@ impl Shape {
 
     fn fill<'py>(
         &mut self,
-        py: Python<'py>,
-        head: &Head,
+        exchange: &Exchange,
         values: &Values,
-    ) -> PyResult<Bound<'py, PyDict>> {
+        parts: &Parts<'_, 'py>,
+        place: usize,
+    ) -> PyResult<Shaped<'py>> {
+        let head = exchange.head();
+        let py = parts.input.py();
+        let has_parts = self.hold(parts)?;
+        let has_address = match (exchange.peer(), &self.address) {
+            (Peer::Inet(peer), Some(kept)) => peer.ip() == *kept,
+            _ => false,
+        };
+        let has_target = head.script_name.is_none() && *self.target == *head.target();
         let template = self.template.bind(py);
         let environ = copy(template)?;
         for (known, field) in self.fields.iter_mut().zip(&head.fields) {
@@ -175,6 +268,47 @@ impl Shape {
                 known.value = Some(value.unbind());
             }
         }
-        Ok(environ)
+        let again = !has_target && self.comes_again(head.target());
+        let keeper = (again || self.address.is_none()).then_some(Keeper {
+            place,
+            address: self.address.is_none() || (again && !has_address),
+            target: again,
+        });
+        Ok(Shaped {
+            environ,
+            has_parts,
+            has_address,
+            has_target,
+            keeper,
+        })
+    }
+
+    /// Was the last target that the template does not have the same?
+    fn comes_again(&mut self, target: &[u8]) -> bool {
+        let hash = text::hash(target);
+        target.len() <= VALUE_MAX && std::mem::replace(&mut self.other_target, hash) == hash
+    }
+
+    /// Brings the kit's parts into the template, if they are to stay there.
+    fn hold(&mut self, parts: &Parts<'_, '_>) -> PyResult<bool> {
+        let Some(lease) = parts.lease else {
+            return Ok(false);
+        };
+        if self
+            .lease
+            .as_ref()
+            .is_some_and(|held| Rc::ptr_eq(held, lease))
+        {
+            return Ok(true);
+        }
+        let py = parts.input.py();
+        let template = self.template.bind(py);
+        set(template, intern!(py, "wsgi.input"), parts.input)?;
+        set(template, intern!(py, "wsgi.early_hints"), parts.early_hints)?;
+        lease.set(lease.get() + 1);
+        if let Some(before) = self.lease.replace(lease.clone()) {
+            before.set(before.get() - 1);
+        }
+        Ok(true)
     }
 }

@@ -166,6 +166,7 @@ impl Wsgi {
             input: kit.input.bind(py),
             early_hints: kit.early_hints.bind(py),
             socket: kit.socket.bind(py).as_any(),
+            lease: kit.lease(),
         };
         let changes = match request {
             Some(request) if self.hooks.pre_is_custom() => Some(Changes::of(request)?),
