@@ -69,7 +69,7 @@ def run(scenario: scenarios.Scenario, takers: list[servers.Server], rounds: int)
         for server in takers
         if server.fits(scenario.shape)
         and (server.python or scenario.floor)
-        # Where threads are asked for, tricorn is gthread already.
+        # Where threads are asked for, tricorn is gthread with as many already.
         and not (server.name == "tricorn gthread" and scenario.shape.threads > 1)
     ]
     if scenario.sleep_ms is not None:
@@ -121,7 +121,7 @@ def _write(
     charts = servers.BENCH / "charts"
     charts.mkdir(exist_ok=True)
     for outcome in outcomes:
-        if outcome.scenario.kind != "resources":
+        if outcome.scenario.kind in ("wrk", "uneven"):
             (charts / f"{outcome.scenario.name}.svg").write_text(report.chart(outcome))
 
 

@@ -22,7 +22,7 @@ from bench.servers import BENCH, PYTHON, Server
 SERVER_CORE, LOAD_CORE = "0", "1"
 WARM_SECONDS = 0.2
 LOAD_SECONDS = 1.0
-UNEVEN_SECONDS = 15
+UNEVEN_SECONDS = 10
 START_SECONDS = 20.0
 IDLE_SECONDS = 5.0
 IDLE_CONNECTIONS = 10_000
@@ -134,6 +134,8 @@ def load(process: Process, scenario: Scenario) -> Figures:
     """One round: what a request cost, how many there were, how long they took. Raises Failed."""
     if scenario.kind == "uneven":
         return _uneven(process)
+    if scenario.kind == "short":
+        return _short(process)
     if scenario.kind == "resources":
         return _resources(process, scenario)
     with _beside(process, scenario):
@@ -199,6 +201,15 @@ def _uneven(process: Process) -> Figures:
         "busiest_to_idlest": workers[0] / workers[-1],
         "workers_seen": len(workers),
     }
+
+
+def _short(process: Process) -> Figures:
+    words = [sys.executable, "load/short.py", str(process.port)]
+    said = subprocess.run(words, cwd=BENCH, capture_output=True, text=True, timeout=60)
+    if said.returncode:
+        raise Failed(f"the load ended with {said.stderr.strip()[-200:]}")
+    workers = json.loads(said.stdout)["workers"]
+    return {"busiest_to_idlest": workers[0] / workers[-1], "workers_seen": len(workers)}
 
 
 def _resources(process: Process, scenario: Scenario) -> Figures:

@@ -19,6 +19,7 @@ COLUMNS = {
     "idle_cpu_percent": "idle CPU, %",
     "kib_per_idle_connection": "KiB per idle connection",
     "busiest_to_idlest": "busiest / idlest worker",
+    "workers_seen": "workers seen",
 }
 
 
@@ -81,7 +82,9 @@ def _also(outcomes: Sequence[Outcome]) -> list[str]:
     if hello and (floor := hello.ratio("floor")):
         rows.append(("CPU of the floor / ours on hello", f"{floor:.0%}", ">= 85 %", floor >= 0.85))
     if hello and (threads := hello.ratio("tricorn gthread")):
-        rows.append(("CPU of gthread / sync on hello", f"{threads:.2f}", "<= 1.1", threads <= 1.1))
+        rows.append(
+            ("CPU of gthread with 4 threads / sync on hello", f"{threads:.2f}", "<= 1.1", threads <= 1.1)
+        )
     sleeping = by_name.get("sleep3ms")
     if sleeping and (rate := sleeping.middle("tricorn", "rps")) and sleeping.bare_rps:
         share, rounded = rate / sleeping.bare_rps, f"{sleeping.bare_rps:,.0f}"
@@ -100,6 +103,11 @@ def _also(outcomes: Sequence[Outcome]) -> list[str]:
     uneven = by_name.get("uneven")
     if uneven and (p99 := uneven.middle("tricorn", "p99_ms")):
         rows.append(("short calls of uneven workers, p99", f"{p99:.1f} ms", "<= 10 ms", p99 <= 10))
+    short = by_name.get("short")
+    if short and (shares := short.middle("tricorn", "busiest_to_idlest")):
+        all_seen = short.middle("tricorn", "workers_seen") == short.scenario.shape.workers
+        what = "busiest / idlest of 8 workers under 800 short connections"
+        rows.append((what, f"{shares:.2f}", "< 1.5", all_seen and shares < 1.5))
     rows += _resource_rows(by_name.get("resources"))
     if not rows:
         return []

@@ -18,8 +18,8 @@ class Scenario:
     name: str
     title: str
     shape: Shape
-    # `wrk`: load for a while; `uneven`: bench/load/uneven.py; `resources`: a server on its own.
-    kind: Literal["wrk", "uneven", "resources"] = "wrk"
+    # `wrk`: load for a while; `uneven`, `short`: bench/load/*.py; `resources`: a server on its own.
+    kind: Literal["wrk", "uneven", "short", "resources"] = "wrk"
     path: str = "/"
     connections: int = 64
     script: str = "plain"
@@ -159,6 +159,13 @@ SCENARIOS = [
         kind="uneven",
         pinned=False,
         figure="p99_ms",
+    ),
+    Scenario(
+        "short",
+        "8 workers of 4 threads, 800 short connections",
+        Shape("work:app", workers=8, threads=4),
+        kind="short",
+        pinned=False,
     ),
     Scenario("resources", "start, memory, idleness", HELLO, kind="resources"),
 ]

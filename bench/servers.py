@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 BENCH = Path(__file__).resolve().parent
@@ -106,13 +106,17 @@ def _floor(port: int, shape: Shape) -> list[str]:
     return [str(FLOOR), f"127.0.0.1:{port}"]
 
 
+def _four_threads(port: int, shape: Shape) -> list[str]:
+    return _tricorn(port, replace(shape, threads=4))
+
+
 TRICORN = Server("tricorn", _tricorn)
 # The same command again: how far it is from itself is what this benchmark cannot tell apart.
 CONTROL = Server("control", _tricorn)
 SERVERS = [
     TRICORN,
     CONTROL,
-    Server("tricorn gthread", _gunicorn_like("tricorn", "gthread")),
+    Server("tricorn gthread", _four_threads),
     Server("floor", _floor, threads=False, workers=False, python=False),
     Server("gunicorn sync", _gunicorn_like("gunicorn", "sync"), "gunicorn", threads=False),
     Server("gunicorn gthread", _gunicorn_like("gunicorn", "gthread"), "gunicorn"),
