@@ -23,6 +23,7 @@ SERVER_CORE, LOAD_CORE = "0", "1"
 WARM_SECONDS = 0.2
 LOAD_SECONDS = 1.0
 UNEVEN_SECONDS = 10
+LOAD_END_SECONDS = 10.0
 START_SECONDS = 20.0
 IDLE_SECONDS = 5.0
 IDLE_CONNECTIONS = 10_000
@@ -166,7 +167,12 @@ def _wrk(process: Process, scenario: Scenario, seconds: float) -> Figures:
     ) as wrk:
         time.sleep(seconds)
         wrk.send_signal(signal.SIGINT)
-        said, _ = wrk.communicate(timeout=30)
+        try:
+            said, _ = wrk.communicate(timeout=LOAD_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            # It waits for connections that the server neither accepts nor refuses.
+            wrk.kill()
+            raise Failed("kept the load waiting for a connection") from None
     found = re.search(r"^RESULT (.*)$", said, re.M)
     if not found:
         raise Failed(f"wrk said: {said.strip()[-200:]}")
