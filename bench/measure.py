@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from bench.scenarios import Scenario
 from bench.servers import BENCH, PYTHON, Server
@@ -194,11 +194,7 @@ def _beside(process: Process, scenario: Scenario) -> Iterator[None]:
 
 
 def _uneven(process: Process) -> Figures:
-    words = [sys.executable, "load/uneven.py", str(process.port), str(UNEVEN_SECONDS)]
-    said = subprocess.run(words, cwd=BENCH, capture_output=True, text=True, timeout=UNEVEN_SECONDS + 60)
-    if said.returncode:
-        raise Failed(f"the load ended with {said.stderr.strip()[-200:]}")
-    result = json.loads(said.stdout)
+    result = _client(process, "uneven", UNEVEN_SECONDS)
     workers = result["workers"]
     return {
         "p50_ms": result["p50_ms"],
@@ -210,12 +206,20 @@ def _uneven(process: Process) -> Figures:
 
 
 def _short(process: Process) -> Figures:
-    words = [sys.executable, "load/short.py", str(process.port)]
-    said = subprocess.run(words, cwd=BENCH, capture_output=True, text=True, timeout=60)
+    workers = _client(process, "short")["workers"]
+    return {"busiest_to_idlest": workers[0] / workers[-1], "workers_seen": len(workers)}
+
+
+def _client(process: Process, name: str, seconds: int = 0) -> dict[str, Any]:
+    """What a program of bench/load prints. Raises Failed when it fails or does not end."""
+    words = [sys.executable, f"load/{name}.py", str(process.port), *([str(seconds)] if seconds else [])]
+    try:
+        said = subprocess.run(words, cwd=BENCH, capture_output=True, text=True, timeout=seconds + 30)
+    except subprocess.TimeoutExpired:
+        raise Failed("left a request without an answer") from None
     if said.returncode:
         raise Failed(f"the load ended with {said.stderr.strip()[-200:]}")
-    workers = json.loads(said.stdout)["workers"]
-    return {"busiest_to_idlest": workers[0] / workers[-1], "workers_seen": len(workers)}
+    return json.loads(said.stdout)
 
 
 def _resources(process: Process, scenario: Scenario) -> Figures:

@@ -15,8 +15,8 @@ from pathlib import Path
 from bench import measure, servers
 from bench.scenarios import HELLO, Scenario
 
-REQUESTS = 200_000
-SAMPLES = 7
+REQUESTS = 1_000_000
+SAMPLES = 3
 ONE_FIELD = b"GET / HTTP/1.1\r\nHost: localhost:8000\r\n\r\n"
 BROWSER = (servers.BENCH / "load" / "browser.http").read_bytes()
 SCENARIO = Scenario("micro", "hello, many requests in each packet", HELLO)

@@ -44,6 +44,25 @@ def test_a_block_leaves_before_the_next_one_is_made(web):
         assert client.read_line() == b"4"
 
 
+@pytest.mark.parametrize(
+    "path", ["/sleep?ms=1500", "/blocks?count=2&size=4&pause=1500"], ids=["known", "new"]
+)
+def test_an_answer_does_not_wait_for_the_slow_call_behind_it(server, path):
+    """Both requests are there when the worker comes free; that the second is slow is known, or not."""
+    running = server.start("web:app", worker="sync")
+    with running.connect() as busy, running.connect(timeout=1) as quick, running.connect() as slow:
+        busy.send(request_bytes("GET", "/sleep?ms=500"))
+        busy.expect_silent(0.2)
+        quick.send(request_bytes("GET", "/pid"))
+        slow.send(request_bytes("GET", path))
+        assert busy.read_response().status == 200
+        # Gunicorn's sync worker waits for it.
+        busy.close()
+        assert quick.read_response().body.isdigit()
+        quick.close()
+        assert slow.read_response().status == 200
+
+
 def test_empty_blocks_do_not_end_a_chunked_body(web):
     response = web.request("GET", "/blocks?count=3&size=0")
     assert (response.framing, response.body) == ("chunked", b"")
