@@ -187,3 +187,13 @@ def test_two_hundred_dripping_clients_do_not_delay_another(server, target, frami
     finally:
         for client in crowd:
             client.close()
+
+
+@pytest.mark.servers("tricorn")
+def test_slow_uploads_do_not_keep_newcomers_out(server, worker):
+    running = server.start("web:app", "--worker-connections", "1", worker=worker)
+    with running.connect() as slow:
+        slow.send(request_bytes("POST", "/digest", [("Content-Length", "1000")]) + b"half")
+        slow.expect_silent(0.3)
+        for _ in range(3):
+            assert running.request("GET", "/pid").status == 200

@@ -192,7 +192,6 @@ impl Connection {
         {
             return Err(too_large(length, limit));
         }
-        core.in_progress += 1;
         if !self.unread || !core.config.request_buffering {
             self.make_ready(core);
             return Ok(());
@@ -264,6 +263,7 @@ impl Connection {
     }
 
     fn make_ready(&mut self, core: &mut Core) {
+        core.in_progress += 1;
         self.phase = Phase::Busy;
         self.deadline_ms = NEVER;
         let parts = self.parts.take().expect("a request has parts");
@@ -280,9 +280,6 @@ impl Connection {
 
     /// Answers with the error page and closes; the peer's fault goes to the log through the notices.
     pub fn refuse(&mut self, core: &mut Core, reject: &Reject) -> Fate {
-        if self.in_progress() {
-            core.in_progress -= 1;
-        }
         core.notices.push(Notice::Rejected {
             peer: self.ends.peer.clone(),
             reject: reject.clone(),

@@ -66,7 +66,8 @@ pub struct Core {
     pub date: HttpDate,
     pub now_ns: u64,
     pub now_ms: u64,
-    /// Connections with a request in progress.
+    /// Connections with a complete request, waiting for the application or in it. Slow uploads are not among them: they
+    /// must not keep others out.
     pub in_progress: usize,
     pub draining: bool,
     dirty: Vec<u64>,
@@ -432,9 +433,6 @@ impl Inner {
             return;
         };
         // Closing the only descriptor of a socket takes it out of the poller's set.
-        if matches!(connection.phase, Phase::Body(_)) {
-            self.core.in_progress -= 1;
-        }
         if let Some(parts) = connection.parts.take() {
             self.core.pool.put_parts(parts);
         }
