@@ -8,8 +8,12 @@ from tricorn.errors import AppImportError, NotImplementedYet
 WORKER_CLASSES = {
     "sync": "tricorn.workers.sync.SyncWorker",
     "gthread": "tricorn.workers.gthread.ThreadWorker",
+    "gevent": "tricorn.workers.gevent.GeventWorker",
+    "gevent_wsgi": "tricorn.workers.gevent.GeventWorker",
+    "gevent_pywsgi": "tricorn.workers.gevent.GeventWorker",
+    "eventlet": "tricorn.workers.eventlet.EventletWorker",
 }
-MISSING_WORKER_CLASSES = {"gevent", "gevent_wsgi", "gevent_pywsgi", "eventlet", "tornado", "asgi", "gaiohttp"}
+MISSING_WORKER_CLASSES = {"tornado", "asgi", "gaiohttp"}
 FOREIGN_WORKER_CLASSES = {
     "gunicorn.workers.ggevent",
     "gunicorn.workers.geventlet",

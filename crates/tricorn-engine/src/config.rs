@@ -28,6 +28,8 @@ pub struct EngineConfig {
     /// Connections with a request in progress; above it nothing is accepted.
     pub worker_connections: usize,
     pub sendfile: bool,
+    /// Somebody else's loop turns the engine: small output waits until `flush_waiting` is called at the end of its step.
+    pub foreign_loop: bool,
     /// Where request bodies are spooled.
     pub spool_dir: PathBuf,
     /// Value of the Server field.
@@ -50,6 +52,7 @@ impl Default for EngineConfig {
             response_buffer_memory: 1 << 20,
             worker_connections: 1_000,
             sendfile: true,
+            foreign_loop: false,
             spool_dir: std::env::temp_dir(),
             server: b"tricorn".to_vec(),
         }

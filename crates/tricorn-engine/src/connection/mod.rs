@@ -2,6 +2,7 @@
 //!
 //! Not the request's life in the application (that is `Exchange`). Runs under the engine's lock; never blocks.
 //! Invariant: at most one request of a connection is in progress, so responses leave in the order of the requests.
+mod awaited;
 mod receive;
 mod send;
 
@@ -12,6 +13,7 @@ use rustix::net::Shutdown;
 use tricorn_proto::h1::{BodyDecoder, HeadParser};
 use tricorn_proto::{Head, PeerTrust, Reject, RejectKind};
 
+pub use self::awaited::Awaited;
 use crate::engine::Core;
 use crate::exchange::{Body, Response};
 use crate::output::Output;
@@ -120,6 +122,10 @@ pub struct Connection {
     /// What the kernel had not delivered when the deadline for a stalled peer was set.
     unsent: u64,
     pub dirty: bool,
+    /// What the driver of a foreign loop waits for.
+    pub awaited: Awaited,
+    /// The deadline of a body that is awaited has passed.
+    pub late: bool,
     pub deadline_ms: u64,
 }
 
@@ -155,6 +161,8 @@ impl Connection {
             stalled: false,
             unsent: 0,
             dirty: false,
+            awaited: Awaited::default(),
+            late: false,
             deadline_ms,
         }
     }
@@ -175,6 +183,7 @@ impl Connection {
             return Fate::Close;
         }
         self.phase = Phase::Head;
+        self.awaited = Awaited::default();
         if !keep_alive || (self.read_closed && self.consumed == self.input.len()) {
             self.closing = true;
             self.unread |= self.consumed < self.input.len() || self.readable;
@@ -246,7 +255,11 @@ impl Connection {
             return self.on_broken();
         }
         match &self.phase {
-            Phase::Busy => Fate::Keep,
+            Phase::Busy => {
+                self.late = self.awaited.contains(Awaited::BODY);
+                self.deadline_ms = NEVER;
+                Fate::Keep
+            }
             Phase::Linger { .. } => Fate::Close,
             Phase::Head if !self.parser.started() => Fate::Close,
             Phase::Head => self.refuse(core, &timed_out("request head")),

@@ -15,7 +15,7 @@ use tricorn_scoreboard::Slot;
 
 use crate::clock::{self, HttpDate};
 use crate::config::EngineConfig;
-use crate::connection::{Connection, Fate, Parts, Phase};
+use crate::connection::{Awaited, Connection, Fate, Parts, Phase};
 use crate::exchange::Exchange;
 use crate::notice::Notice;
 use crate::passage::Passage;
@@ -70,6 +70,8 @@ pub struct Core {
     /// must not keep others out.
     pub in_progress: usize,
     pub draining: bool,
+    /// Connections on which has come what their driver waits for.
+    pub woken: Vec<u64>,
     dirty: Vec<u64>,
     /// When the first of `dirty` began to wait. Units: monotonic nanoseconds.
     dirty_since_ns: u64,
@@ -93,7 +95,7 @@ impl Core {
     pub fn company_for(&self, size: u64) -> bool {
         let worth_it =
             size <= SMALL_ANSWER || (size <= COPIED_ANSWER && self.pace_ns >= SLEEPY_PACE_NS);
-        worth_it && (!self.ready.is_empty() || self.more_events)
+        worth_it && (self.config.foreign_loop || !self.ready.is_empty() || self.more_events)
     }
 
     fn note_pace(&mut self) {
@@ -187,6 +189,7 @@ impl Engine {
             now_ms: now_ns / 1_000_000,
             in_progress: 0,
             draining: false,
+            woken: Vec::new(),
             dirty: Vec::new(),
             dirty_since_ns: 0,
             more_events: false,
@@ -315,6 +318,12 @@ impl Engine {
         Some(Exchange::new(self.clone(), ready))
     }
 
+    /// The keys of exchanges for which has come what their driver waits for, since the last time.
+    pub fn take_woken(&self, keys: &mut Vec<u64>) {
+        keys.clear();
+        keys.append(&mut self.lock().core.woken);
+    }
+
     /// Complete requests that wait for a thread.
     pub fn ready_len(&self) -> usize {
         self.lock().core.ready.len()
@@ -402,8 +411,22 @@ impl Inner {
 
     fn settle(&mut self, key: u64, fate: Fate) {
         match fate {
-            Fate::Keep if self.watch(key) => self.table.note_deadline(key),
+            Fate::Keep if self.watch(key) => {
+                self.table.note_deadline(key);
+                self.report(key);
+            }
             _ => self.close(key),
+        }
+    }
+
+    /// Tells the driver that what it waits for has come.
+    fn report(&mut self, key: u64) {
+        if let Some(connection) = self.table.get_mut(key)
+            && !connection.awaited.is_empty()
+            && connection.is_due(&self.core)
+        {
+            connection.awaited = Awaited::default();
+            self.core.woken.push(key);
         }
     }
 
@@ -413,7 +436,8 @@ impl Inner {
         let Some(connection) = self.table.get_mut(key) else {
             return true;
         };
-        if connection.watched || connection.dirty || matches!(connection.phase, Phase::Busy) {
+        let at_work = connection.dirty || matches!(connection.phase, Phase::Busy);
+        if connection.watched || (at_work && connection.awaited.is_empty()) {
             return true;
         }
         match self.core.poller.add_connection(&connection.socket, key) {

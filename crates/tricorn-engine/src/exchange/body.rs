@@ -41,16 +41,37 @@ impl Exchange {
             }
             Body::Streamed(_) => {
                 self.fill_surplus()?;
-                let Body::Streamed(stream) = &mut self.parts.body else {
-                    return Ok(0);
-                };
-                let rest = &stream.surplus[stream.taken..];
-                let count = rest.len().min(max);
-                dst.extend_from_slice(&rest[..count]);
-                stream.taken += count;
-                Ok(count)
+                Ok(self.take_surplus(dst, max))
             }
         }
+    }
+
+    /// Makes sure that `read_body` need not wait for its first byte. `None` when nothing is there yet: the engine reports
+    /// the exchange's key as soon as it is worth trying again.
+    pub fn poll_body(&mut self) -> Result<Option<()>, BodyError> {
+        Ok(match self.poll_surplus(true)? {
+            Some(_) => None,
+            None => Some(()),
+        })
+    }
+
+    /// The body has been read to its end, as far as is known without looking at the peer.
+    pub fn body_has_ended(&self) -> bool {
+        match &self.parts.body {
+            Body::Buffered { position } => *position >= self.parts.store.len(),
+            Body::Streamed(stream) => stream.ended && stream.taken == stream.surplus.len(),
+        }
+    }
+
+    fn take_surplus(&mut self, dst: &mut Vec<u8>, max: usize) -> usize {
+        let Body::Streamed(stream) = &mut self.parts.body else {
+            return 0;
+        };
+        let rest = &stream.surplus[stream.taken..];
+        let count = rest.len().min(max);
+        dst.extend_from_slice(&rest[..count]);
+        stream.taken += count;
+        count
     }
 
     /// The next `max` bytes of a body that lies in memory, without a copy; `None` when it does not.
@@ -66,7 +87,8 @@ impl Exchange {
         Some(&data[start..end])
     }
 
-    /// Appends up to and including the next LF, at most `max` bytes.
+    /// Appends up to and including the next LF, at most `max` bytes; of a streamed body only what is at hand, once
+    /// something is.
     pub fn read_body_line(&mut self, dst: &mut Vec<u8>, max: usize) -> Result<usize, BodyError> {
         const PIECE: usize = 8 * 1024;
         let mut total = 0;
@@ -98,7 +120,7 @@ impl Exchange {
                 }
             };
             total += count;
-            if count == 0 || dst.last() == Some(&b'\n') {
+            if count == 0 || dst.last() == Some(&b'\n') || !self.body_is_buffered() {
                 break;
             }
         }
@@ -131,56 +153,75 @@ impl Exchange {
 
     /// Makes sure that decoded bytes are at hand, or that the body has ended. Waits for the peer.
     fn fill_surplus(&mut self) -> Result<(), BodyError> {
+        while let Some(deadline_ms) = self.poll_surplus(false)? {
+            let now_ms = clock::now_ms();
+            if now_ms >= deadline_ms || !wait_for(self.fd, PollFlags::IN, deadline_ms - now_ms) {
+                return Err(too_late());
+            }
+        }
+        Ok(())
+    }
+
+    /// One look: `None` when decoded bytes are at hand or the body has ended, else until when more has to come.
+    /// `awaited`: the engine is to report when it is worth looking again.
+    fn poll_surplus(&mut self, awaited: bool) -> Result<Option<u64>, BodyError> {
         let engine = self.engine.clone();
         let Body::Streamed(stream) = &mut self.parts.body else {
-            return Ok(());
+            return Ok(None);
         };
-        loop {
-            if stream.taken < stream.surplus.len() || stream.ended {
-                return Ok(());
+        if stream.taken < stream.surplus.len() || stream.ended {
+            return Ok(None);
+        }
+        stream.surplus.clear();
+        stream.taken = 0;
+        let mut inner = engine.lock();
+        inner.core.now_ms = clock::now_ms();
+        let deadline_ms = inner
+            .core
+            .body_deadline(stream.started_ms, stream.received);
+        let step = inner.with(self.key, |connection, core| {
+            let step =
+                connection.read_streamed(core, &mut stream.decoder, &mut stream.surplus);
+            let waits = matches!(step, Ok(StreamStep::Wait));
+            let late = std::mem::take(&mut connection.late);
+            if waits && late {
+                return (Fate::Keep, Err(too_late()));
             }
-            stream.surplus.clear();
-            stream.taken = 0;
-            let mut inner = engine.lock();
-            inner.core.now_ms = clock::now_ms();
-            let step = inner.with(self.key, |connection, core| {
-                (
-                    Fate::Keep,
-                    connection.read_streamed(core, &mut stream.decoder, &mut stream.surplus),
-                )
-            });
-            let deadline = inner.core.body_deadline(stream.started_ms, stream.received);
-            let now_ms = inner.core.now_ms;
-            drop(inner);
-            match step.unwrap_or(Err(BodyError::Disconnected))? {
-                StreamStep::Data => {
-                    stream.received += stream.surplus.len() as u64;
-                    let limit = engine.config.limit_request_body;
-                    if limit > 0 && stream.received > limit {
-                        return Err(BodyError::Reject(crate::connection::too_large(
-                            stream.received,
-                            limit,
-                        )));
-                    }
+            if waits && awaited {
+                connection.await_body(deadline_ms);
+            }
+            (Fate::Keep, step)
+        });
+        drop(inner);
+        match step.unwrap_or(Err(BodyError::Disconnected))? {
+            StreamStep::Data => {
+                stream.received += stream.surplus.len() as u64;
+                let limit = engine.config.limit_request_body;
+                if limit > 0 && stream.received > limit {
+                    return Err(BodyError::Reject(crate::connection::too_large(
+                        stream.received,
+                        limit,
+                    )));
                 }
-                StreamStep::End(trailers) => {
-                    stream.ended = true;
-                    self.parts.trailers = trailers;
-                    return Ok(());
+                Ok(None)
+            }
+            StreamStep::End(trailers) => {
+                stream.ended = true;
+                self.parts.trailers = trailers;
+                Ok(None)
+            }
+            StreamStep::Wait => {
+                if std::mem::take(&mut stream.continue_due) {
+                    engine.send_now(self.key, CONTINUE);
                 }
-                StreamStep::Wait => {
-                    if std::mem::take(&mut stream.continue_due) {
-                        engine.send_now(self.key, CONTINUE);
-                    }
-                    if now_ms >= deadline || !wait_for(self.fd, PollFlags::IN, deadline - now_ms) {
-                        return Err(BodyError::Reject(crate::connection::timed_out(
-                            "request body",
-                        )));
-                    }
-                }
+                Ok(Some(deadline_ms))
             }
         }
     }
+}
+
+fn too_late() -> BodyError {
+    BodyError::Reject(crate::connection::timed_out("request body"))
 }
 
 /// What an attempt to read a streamed body came to.

@@ -16,7 +16,7 @@ use tricorn_proto::response::{BodyEncoder, HeadEncoder};
 use tricorn_proto::{Head, Reject};
 
 pub(crate) use self::body::StreamStep;
-use crate::connection::Parts;
+use crate::connection::{Awaited, Fate, Parts};
 use crate::engine::{Engine, Ready};
 use crate::peer::{Ends, ListenerInfo, Peer};
 
@@ -181,6 +181,24 @@ impl Exchange {
     /// The connection's socket, for `gunicorn.socket`; valid while the exchange lives.
     pub fn socket_fd(&self) -> RawFd {
         self.fd
+    }
+
+    /// By this the engine reports what is awaited.
+    pub fn key(&self) -> u64 {
+        self.key
+    }
+
+    /// Has the peer left, or shut its side? If not, the engine reports the exchange's key once it has.
+    pub fn peer_has_left(&mut self) -> bool {
+        let mut inner = self.engine.lock();
+        let left = inner.with(self.key, |connection, _| {
+            let left = connection.dead || connection.peer_closed || connection.read_closed;
+            if !left {
+                connection.await_fact(Awaited::LEAVING);
+            }
+            (Fate::Keep, left)
+        });
+        left.unwrap_or(true)
     }
 
     /// Monotonic nanoseconds when the request was complete (streamed: its head).

@@ -9,7 +9,7 @@ use tricorn_proto::{AppFault, Reject};
 
 use super::{Body, Exchange, Gone, Record, Response, Written, wait_for};
 use crate::clock;
-use crate::connection::Fate;
+use crate::connection::{Awaited, Fate};
 use crate::engine::Engine;
 use crate::notice::Notice;
 
@@ -166,6 +166,41 @@ impl Exchange {
             }
         }
         Ok(())
+    }
+
+    /// As `write_rest`, without waiting: how much of it was taken. When that was not all, the engine reports the
+    /// exchange's key as soon as there is room again.
+    pub fn try_write_rest(&mut self, rest: &[u8]) -> Result<usize, Gone> {
+        let (taken, _) = self.engine.send(self.key, &[], rest, true).map_err(|gone| {
+            self.gone = true;
+            gone
+        })?;
+        if taken < rest.len() {
+            self.has_room()?;
+        }
+        Ok(taken)
+    }
+
+    /// Has the output room for another block? If not, the engine reports the exchange's key as soon as it has.
+    pub fn has_room(&mut self) -> Result<bool, Gone> {
+        let mut inner = self.engine.lock();
+        inner.core.now_ms = clock::now_ms();
+        let state = inner.with(self.key, |connection, core| {
+            let fate = connection.flush(core);
+            let room = connection.has_room(core);
+            if !room && !connection.dead {
+                connection.await_fact(Awaited::ROOM);
+            }
+            (fate, (connection.dead, room))
+        });
+        drop(inner);
+        match state {
+            Some((false, room)) => Ok(room),
+            _ => {
+                self.gone = true;
+                Err(Gone)
+            }
+        }
     }
 
     /// Puts the rest of a block into an unlinked temporary file, from which the engine sends it: a slow peer holds

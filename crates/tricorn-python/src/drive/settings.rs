@@ -36,6 +36,7 @@ pub fn engine_config(cfg: &Bound<'_, PyAny>) -> PyResult<EngineConfig> {
         response_buffer_memory: size("response_buffer_memory")?,
         worker_connections: size("worker_connections")?,
         sendfile: flag("sendfile")?,
+        foreign_loop: false,
         spool_dir,
         server: b"tricorn".to_vec(),
     })

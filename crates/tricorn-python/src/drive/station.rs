@@ -1,4 +1,4 @@
-//! One worker's engine, helm and log, as its threads share them.
+//! One worker's engine and log, as its threads or its loop share them.
 use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::path::PathBuf;
@@ -6,11 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::prelude::*;
-use tricorn_engine::{Engine, Helm, ListenerInfo, Notice, Peer};
+use tricorn_engine::{Engine, EngineConfig, ListenerInfo, Notice, Peer};
 use tricorn_proto::RejectKind;
 use tricorn_scoreboard::Slot;
 
-use super::settings;
 use crate::log::access::AccessLog;
 
 const LONGEST_BEAT_MS: u64 = 1_000;
@@ -18,7 +17,7 @@ const LONGEST_BEAT_MS: u64 = 1_000;
 pub struct Station {
     worker: Py<PyAny>,
     log: Py<PyAny>,
-    helm: Arc<Helm>,
+    engine: Arc<Engine>,
     access: Arc<AccessLog>,
     slot: &'static Slot,
     beat_ms: u64,
@@ -29,36 +28,23 @@ pub struct Station {
 }
 
 impl Station {
-    /// `inline`: the only thread is the main thread, and its calls are the heartbeat.
-    pub fn open(worker: &Bound<'_, PyAny>, threads: usize, inline: bool) -> PyResult<Arc<Station>> {
+    pub fn open(worker: &Bound<'_, PyAny>, config: EngineConfig) -> PyResult<Arc<Station>> {
         let py = worker.py();
         let cfg = worker.getattr("cfg")?;
         let log = worker.getattr("log")?;
         let slot = crate::arbiter::slot_of(worker)?;
-        let config = settings::engine_config(&cfg)?;
         let listeners = listeners(worker)?;
         let engine = Engine::new(config, listeners, Some(slot))?;
         if let Some(passage) = crate::arbiter::passage() {
             engine.join(passage)?;
         }
-        let access = Arc::new(AccessLog::from_config(py, &cfg, &log)?);
-        let ticking = access.clone();
-        let heart = inline.then_some(slot);
-        let beat_ms = beat_ms(&cfg)?;
-        let helm = Helm::start(
-            engine,
-            threads,
-            heart,
-            beat_ms,
-            Box::new(move |engine| on_tick(engine, &ticking)),
-        )?;
         Ok(Arc::new(Station {
             worker: worker.clone().unbind(),
+            access: Arc::new(AccessLog::from_config(py, &cfg, &log)?),
             log: log.unbind(),
-            helm,
-            access,
+            engine,
             slot,
-            beat_ms,
+            beat_ms: beat_ms(&cfg)?,
             max_requests: worker
                 .getattr("max_requests")?
                 .extract::<f64>()
@@ -68,12 +54,21 @@ impl Station {
         }))
     }
 
-    pub fn helm(&self) -> &Arc<Helm> {
-        &self.helm
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
     }
 
-    pub fn engine(&self) -> &Arc<Engine> {
-        self.helm.engine()
+    pub fn slot(&self) -> &'static Slot {
+        self.slot
+    }
+
+    /// What must not wait for the application; needs no GIL. Writes the log, and leaves the accept set of a stopping
+    /// server even while the application holds every thread.
+    pub fn tick(&self) {
+        self.access.flush();
+        if crate::arbiter::stopping() {
+            self.engine.start_drain(true);
+        }
     }
 
     pub fn worker<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
@@ -87,10 +82,6 @@ impl Station {
     /// How often the heart has to beat, in milliseconds.
     pub fn beat_ms(&self) -> u64 {
         self.beat_ms
-    }
-
-    pub fn is_stopped(&self) -> bool {
-        self.helm.is_stopped()
     }
 
     /// Counts a request before the application sees it, so that the one that reaches the limit is the last of its
@@ -175,9 +166,8 @@ impl Station {
         Ok(())
     }
 
-    /// Ends the monitor and whatever thread still waits, and writes what the log holds.
+    /// Writes what the log holds.
     pub fn close(&self, py: Python<'_>) {
-        self.helm.stop();
         py.detach(|| self.access.flush());
     }
 }
@@ -189,14 +179,6 @@ fn beat_ms(cfg: &Bound<'_, PyAny>) -> PyResult<u64> {
         0 => LONGEST_BEAT_MS,
         timeout => (timeout / 2).clamp(1, LONGEST_BEAT_MS),
     })
-}
-
-/// Writes the log, and leaves the accept set of a stopping server even while the application holds every thread.
-fn on_tick(engine: &Engine, access: &AccessLog) {
-    access.flush();
-    if crate::arbiter::stopping() {
-        engine.start_drain(true);
-    }
 }
 
 /// Duplicates of the worker's listening sockets: the arbiter's own stay open.

@@ -39,6 +39,7 @@ impl From<Unsent> for Failure {
         match unsent {
             Unsent::NotStarted => Failure::Raised(not_started()),
             Unsent::Gone => Failure::Gone,
+            Unsent::Interrupted(error) => Failure::Raised(error),
         }
     }
 }
@@ -58,24 +59,41 @@ pub fn deliver(
     response: &Response,
     iterable: &Bound<'_, PyAny>,
 ) -> Result<(), Failure> {
-    if let Ok(list) = iterable.cast_exact::<PyList>() {
-        return match list.len() {
-            1 => send_all(py, response, &[list.get_item(0)?]),
-            _ => send_all(py, response, &list.iter().collect::<Vec<_>>()),
-        };
-    }
-    if let Ok(tuple) = iterable.cast_exact::<PyTuple>() {
-        return match tuple.len() {
-            1 => send_all(py, response, &[tuple.get_item(0)?]),
-            _ => send_all(py, response, &tuple.iter().collect::<Vec<_>>()),
-        };
-    }
-    if let Ok(wrapper) = iterable.cast_exact::<FileWrapper>()
-        && send_file(py, response, wrapper.get())?
-    {
+    if deliver_whole(py, response, iterable)? {
         return Ok(());
     }
-    send_each(py, response, iterable)
+    let mut blocks = Blocks::default();
+    for block in iterable.try_iter()? {
+        blocks.send(py, response, &block?)?;
+    }
+    blocks.end(py, response)
+}
+
+/// Sends what is at hand without running Python code: a list, a tuple, a file of the engine's. `false`: the blocks have to
+/// be asked for one by one.
+pub fn deliver_whole(
+    py: Python<'_>,
+    response: &Response,
+    iterable: &Bound<'_, PyAny>,
+) -> Result<bool, Failure> {
+    if let Ok(list) = iterable.cast_exact::<PyList>() {
+        match list.len() {
+            1 => send_all(py, response, &[list.get_item(0)?]),
+            _ => send_all(py, response, &list.iter().collect::<Vec<_>>()),
+        }?;
+        return Ok(true);
+    }
+    if let Ok(tuple) = iterable.cast_exact::<PyTuple>() {
+        match tuple.len() {
+            1 => send_all(py, response, &[tuple.get_item(0)?]),
+            _ => send_all(py, response, &tuple.iter().collect::<Vec<_>>()),
+        }?;
+        return Ok(true);
+    }
+    match iterable.cast_exact::<FileWrapper>() {
+        Ok(wrapper) => send_file(py, response, wrapper.get()),
+        Err(_) => Ok(false),
+    }
 }
 
 /// Has the iterable no `close()`, for certain?
@@ -106,28 +124,38 @@ fn send_all(
 }
 
 /// Blocks that are made one by one.
-fn send_each(
-    py: Python<'_>,
-    response: &Response,
-    iterable: &Bound<'_, PyAny>,
-) -> Result<(), Failure> {
-    let mut known_length = Some(0);
-    let mut sent = false;
-    for block in iterable.try_iter()? {
-        let block = block?;
-        let bytes = as_bytes(&block)?;
-        known_length = None;
+#[derive(Default)]
+pub struct Blocks {
+    /// Empty ones count.
+    any: bool,
+    sent: bool,
+}
+
+impl Blocks {
+    pub fn send(
+        &mut self,
+        py: Python<'_>,
+        response: &Response,
+        block: &Bound<'_, PyAny>,
+    ) -> Result<(), Failure> {
+        let bytes = as_bytes(block)?;
+        self.any = true;
         if bytes.is_empty() {
             ensure_started(py, response)?;
         } else {
             response.send(py, bytes, None)?;
-            sent = true;
+            self.sent = true;
         }
+        Ok(())
     }
-    if !sent {
-        response.send(py, b"", known_length)?;
+
+    /// There are no more.
+    pub fn end(&self, py: Python<'_>, response: &Response) -> Result<(), Failure> {
+        if !self.sent {
+            response.send(py, b"", (!self.any).then_some(0))?;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Lets the engine send the file. `false`: it cannot, its blocks have to be read.

@@ -23,7 +23,7 @@ impl Input {
         Input { response }
     }
 
-    /// Appends to `dst` by `read`, with the GIL released when it may wait. 0 = end of body.
+    /// Appends to `dst` by `read`, with the GIL released or the loop going on when it has to wait. 0 = end of body.
     fn fill(
         &self,
         py: Python<'_>,
@@ -42,6 +42,18 @@ impl Input {
         };
         let outcome = match quick {
             Some(outcome) => outcome,
+            None if response.is_in_loop() => {
+                // What is at hand then is read without waiting.
+                let ready = response.wait_in_loop(py, Exchange::poll_body)?;
+                match ready.unwrap_or(Ok(())) {
+                    Ok(()) => {
+                        let mut state = response.lock(py);
+                        let exchange = state.exchange.as_mut();
+                        exchange.map_or(Ok(0), |exchange| read(exchange, dst, max))
+                    }
+                    Err(error) => Err(error),
+                }
+            }
             None => response
                 .detached(py, |exchange| read(exchange, dst, max))
                 .unwrap_or(Ok(0)),

@@ -32,8 +32,9 @@ pub type Lease = Rc<Cell<ffi::Py_ssize_t>>;
 const OWN_REFERENCES: ffi::Py_ssize_t = 6;
 
 impl Kit {
-    pub fn new(py: Python<'_>, keep_fields: bool) -> PyResult<Kit> {
-        let response = Bound::new(py, Response::new(keep_fields))?;
+    /// `waiter`: see [`Response::new`].
+    pub fn new(py: Python<'_>, keep_fields: bool, waiter: Option<Py<PyAny>>) -> PyResult<Kit> {
+        let response = Bound::new(py, Response::new(keep_fields, waiter))?;
         let write = write_of(&response)?.unbind();
         response.get().lock(py).write = Some(write);
         let input = Bound::new(py, Input::new(response.clone().unbind()))?.into_any();

@@ -21,7 +21,8 @@ mod wsgi;
 
 use pyo3::prelude::*;
 
-pub use wsgi::Wsgi;
+pub use deliver::{Blocks, Failure, deliver_whole};
+pub use wsgi::{Call, Wsgi};
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<file_wrapper::FileWrapper>()?;

@@ -29,6 +29,24 @@ pub enum Unsent {
     NotStarted,
     /// The peer has left, or the request is over.
     Gone,
+    /// The loop has thrown this into the wait for the peer.
+    Interrupted(PyErr),
+}
+
+impl Unsent {
+    /// What write() raises for it.
+    pub fn into_error(self) -> PyErr {
+        match self {
+            Unsent::NotStarted | Unsent::Gone => broken_pipe(),
+            Unsent::Interrupted(error) => error,
+        }
+    }
+}
+
+impl From<PyErr> for Unsent {
+    fn from(error: PyErr) -> Self {
+        Unsent::Interrupted(error)
+    }
 }
 
 impl From<Gone> for Unsent {
@@ -110,12 +128,16 @@ impl State {
 /// Gunicorn's response object, as far as hooks and custom loggers look at it.
 #[pyclass(frozen, module = "tricorn._core")]
 pub struct Response {
+    /// Waits in the application's loop until the engine reports the exchange whose key it is given.
+    waiter: Option<Py<PyAny>>,
     state: Mutex<State>,
 }
 
 impl Response {
-    pub fn new(keep_fields: bool) -> Self {
+    /// `waiter`: how to wait in a loop whose thread must not be blocked; without one the thread waits, without the GIL.
+    pub fn new(keep_fields: bool, waiter: Option<Py<PyAny>>) -> Self {
         Response {
+            waiter,
             state: Mutex::new(State {
                 keep_fields,
                 ..State::default()
@@ -217,16 +239,70 @@ impl Response {
         let waited = match outcome {
             Ok(Written::All) => return Ok(()),
             Ok(Written::Full) if whole => return Ok(()),
-            Ok(Written::Full) => self.detached(py, Exchange::wait_writable),
+            Ok(Written::Full) => self.wait_for_room(py)?,
             Ok(Written::Part(rest)) if whole => {
                 self.detached(py, |exchange| exchange.spool_rest(&block[rest]))
             }
-            Ok(Written::Part(rest)) => {
-                self.detached(py, |exchange| exchange.write_rest(&block[rest]))
-            }
+            Ok(Written::Part(rest)) => self.write_rest(py, &block[rest])?,
             Err(gone) => Some(Err(gone)),
         };
         Ok(self.settle(py, waited.unwrap_or(Err(Gone)))?)
+    }
+
+    /// Waits until the output has room. `None` when the request is over.
+    fn wait_for_room(&self, py: Python<'_>) -> PyResult<Option<Result<(), Gone>>> {
+        if self.waiter.is_none() {
+            return Ok(self.detached(py, Exchange::wait_writable));
+        }
+        self.wait_in_loop(py, |exchange| {
+            exchange.has_room().map(|room| room.then_some(()))
+        })
+    }
+
+    fn write_rest(
+        &self,
+        py: Python<'_>,
+        mut rest: &[u8],
+    ) -> PyResult<Option<Result<(), Gone>>> {
+        if self.waiter.is_none() {
+            return Ok(self.detached(py, |exchange| exchange.write_rest(rest)));
+        }
+        self.wait_in_loop(py, |exchange| {
+            let taken = exchange.try_write_rest(rest)?;
+            rest = &rest[taken..];
+            Ok(rest.is_empty().then_some(()))
+        })
+    }
+
+    /// Tries `attempt` until it has a result; the loop goes on meanwhile. `None` when the request is over.
+    ///
+    /// Errors: what the loop throws into the wait.
+    pub fn wait_in_loop<T, E>(
+        &self,
+        py: Python<'_>,
+        mut attempt: impl FnMut(&mut Exchange) -> Result<Option<T>, E>,
+    ) -> PyResult<Option<Result<T, E>>> {
+        loop {
+            let key = {
+                let mut state = self.lock(py);
+                let Some(exchange) = state.exchange.as_mut() else {
+                    return Ok(None);
+                };
+                match attempt(exchange) {
+                    Ok(Some(result)) => return Ok(Some(Ok(result))),
+                    Ok(None) => exchange.key(),
+                    Err(error) => return Ok(Some(Err(error))),
+                }
+            };
+            if let Some(waiter) = &self.waiter {
+                waiter.bind(py).call1((key,))?;
+            }
+        }
+    }
+
+    /// The application's loop must not be blocked.
+    pub fn is_in_loop(&self) -> bool {
+        self.waiter.is_some()
     }
 
     /// Remembers that the peer is gone.
@@ -270,7 +346,7 @@ pub fn unsupported(py: Python<'_>, message: &str) -> PyErr {
 }
 
 /// What write() raises when the peer is gone, so that the application stops.
-pub fn broken_pipe() -> PyErr {
+fn broken_pipe() -> PyErr {
     PyBrokenPipeError::new_err((libc::EPIPE, "the client closed the connection"))
 }
 

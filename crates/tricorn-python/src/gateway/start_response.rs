@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 use tricorn_proto::AppFault;
 
-use super::response::{OwnedField, Response, State, broken_pipe, finished};
+use super::response::{OwnedField, Response, State, Unsent, finished};
 use super::text::{self, repr};
 
 struct Method(ffi::PyMethodDef);
@@ -392,7 +392,7 @@ fn write(response: &Bound<'_, Response>, data: &Bound<'_, PyAny>) -> PyResult<Py
     response
         .get()
         .send(py, block.as_bytes(), None)
-        .map_err(|_| broken_pipe())?;
+        .map_err(Unsent::into_error)?;
     Ok(py.None())
 }
 

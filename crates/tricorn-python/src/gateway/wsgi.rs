@@ -22,6 +22,7 @@ use super::file_wrapper::FileWrapper;
 use super::hooks::Hooks;
 use super::kit::Kit;
 use super::request::{Changes, Request};
+use super::response::Response;
 use super::text::as_latin1;
 use crate::log::access::AccessLog;
 
@@ -37,23 +38,45 @@ pub struct Wsgi {
     /// The kit of the last request, when nobody kept a part of it.
     spare: RefCell<Option<Kit>>,
     keep_fields: bool,
+    waiter: Option<Py<PyAny>>,
 }
 
 /// One request on its way through the gateway.
-struct Call<'a, 'py> {
-    py: Python<'py>,
-    kit: &'a Kit,
+pub struct Call {
+    kit: Kit,
     /// Made only for hooks and custom loggers.
-    request: Option<Bound<'py, Request>>,
-    environ: Option<Bound<'py, PyDict>>,
+    request: Option<Py<Request>>,
+    environ: Option<Py<PyDict>>,
     /// What the application returned, while it may have to be closed.
-    iterable: Option<Bound<'py, PyAny>>,
+    iterable: Option<Py<PyAny>>,
     received_ns: u64,
+    /// The request's place among those in flight.
+    mark: Option<usize>,
+}
+
+impl Call {
+    pub fn response(&self) -> &Response {
+        self.kit.response.get()
+    }
+
+    /// What the application is called with, once `prepare` has made it.
+    pub fn environ<'py>(&self, py: Python<'py>) -> Option<&Bound<'py, PyDict>> {
+        self.environ.as_ref().map(|environ| environ.bind(py))
+    }
+
+    pub fn start_response<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
+        self.kit.start_response.bind(py)
+    }
+
+    /// Has the iterable closed at the end of the call.
+    pub fn keep(&mut self, iterable: Bound<'_, PyAny>) {
+        self.iterable = Some(iterable.unbind());
+    }
 }
 
 impl Wsgi {
-    /// Reads what it needs of `worker.cfg`, `worker.log` and `worker.wsgi`.
-    pub fn new(worker: &Bound<'_, PyAny>) -> PyResult<Wsgi> {
+    /// Reads what it needs of `worker.cfg`, `worker.log` and `worker.wsgi`. `waiter`: see [`Response::new`].
+    pub fn new(worker: &Bound<'_, PyAny>, waiter: Option<Py<PyAny>>) -> PyResult<Wsgi> {
         let py = worker.py();
         let cfg = worker.getattr("cfg")?;
         let log = worker.getattr("log")?;
@@ -84,50 +107,98 @@ impl Wsgi {
             slot: crate::arbiter::slot_of(worker)?,
             worker: worker.clone().unbind(),
             spare: RefCell::new(None),
+            waiter,
         })
     }
 
-    /// Answers one request. Errors: only exceptions that are no `Exception` (SystemExit, KeyboardInterrupt), after
-    /// the request was answered or cut; everything else is answered and logged here.
+    /// Answers one request. Errors: as `end`.
     pub fn call(&self, py: Python<'_>, exchange: Exchange) -> PyResult<()> {
-        let received_ns = exchange.received_ns();
-        let head = exchange.head();
-        let mark = self
-            .slot
-            .begin_request(head.method(), head.target(), received_ns / 1_000_000);
-        let result = self.call_with_kit(py, exchange, received_ns);
-        if let Some(mark) = mark {
-            self.slot.end_request(mark);
-        }
-        result
+        let mut call = self.begin(py, &exchange)?;
+        let outcome = self.respond(py, &mut call, exchange);
+        self.end(py, call, outcome)
     }
 
-    fn call_with_kit(&self, py: Python<'_>, exchange: Exchange, received_ns: u64) -> PyResult<()> {
+    /// Takes a request in. What was begun has to be ended.
+    pub fn begin(&self, py: Python<'_>, exchange: &Exchange) -> PyResult<Call> {
         let spare = self.spare.borrow_mut().take();
         let kit = match spare {
             Some(kit) => kit,
-            None => Kit::new(py, self.keep_fields)?,
+            None => {
+                let waiter = self.waiter.as_ref().map(|waiter| waiter.clone_ref(py));
+                Kit::new(py, self.keep_fields, waiter)?
+            }
         };
-        let mut call = Call {
-            py,
-            kit: &kit,
+        let received_ns = exchange.received_ns();
+        let head = exchange.head();
+        Ok(Call {
+            kit,
             request: None,
             environ: None,
             iterable: None,
             received_ns,
-        };
-        let outcome = self.respond(&mut call, exchange);
-        let exit = self.conclude(&call, outcome);
-        let closed = self.close(&mut call);
+            mark: self
+                .slot
+                .begin_request(head.method(), head.target(), received_ns / 1_000_000),
+        })
+    }
+
+    /// Environ, application, blocks.
+    fn respond(
+        &self,
+        py: Python<'_>,
+        call: &mut Call,
+        exchange: Exchange,
+    ) -> Result<(), Failure> {
+        self.prepare(py, call, exchange)?;
+        let environ = call.environ.as_ref();
+        let arguments = (environ, call.start_response(py));
+        let iterable = self.app.bind(py).call1(arguments)?;
+        let iterable = &*call.iterable.insert(iterable.unbind());
+        deliver(py, call.kit.response.get(), iterable.bind(py))
+    }
+
+    /// The pre_request hook, then the environ. The exchange is in the response afterwards.
+    pub fn prepare(
+        &self,
+        py: Python<'_>,
+        call: &mut Call,
+        exchange: Exchange,
+    ) -> Result<(), Failure> {
+        let built = self.build(py, call, &exchange);
+        call.response().take_on(py, exchange);
+        call.environ = Some(built?.unbind());
+        Ok(())
+    }
+
+    /// Ends what was begun: fault, access line, `close()`, post_request. Errors: only exceptions that are no `Exception`
+    /// (SystemExit, KeyboardInterrupt), after the request was answered or cut; everything else is answered and logged.
+    pub fn end(
+        &self,
+        py: Python<'_>,
+        mut call: Call,
+        outcome: Result<(), Failure>,
+    ) -> PyResult<()> {
+        let exit = self.conclude(py, &call, outcome);
+        let closed = self.close(py, &mut call);
         let hook = self.hooks.post_request(
             py,
             &self.worker,
-            call.request.as_ref(),
-            call.environ.as_ref(),
-            kit.response.bind(py),
+            call.request.as_ref().map(|request| request.bind(py)),
+            call.environ(py),
+            call.kit.response.bind(py),
             &self.log,
         );
-        drop(call);
+        if let Some(mark) = call.mark {
+            self.slot.end_request(mark);
+        }
+        let Call {
+            kit,
+            request,
+            environ,
+            ..
+        } = call;
+        // They hold parts of the kit.
+        drop((request, environ));
         if let Some(kit) = kit.recycled(py) {
             let before = self.spare.borrow_mut().replace(kit);
             drop(before);
@@ -135,31 +206,18 @@ impl Wsgi {
         exit.and(closed).and(hook)
     }
 
-    /// Hook, environ, application, blocks. The exchange is in the response afterwards.
-    fn respond(&self, call: &mut Call<'_, '_>, exchange: Exchange) -> Result<(), Failure> {
-        let py = call.py;
-        let response = call.kit.response.get();
-        let built = self.prepare(call, &exchange);
-        response.take_on(py, exchange);
-        let environ = call.environ.insert(built?);
-        let app = self.app.bind(py);
-        let iterable = app.call1((&*environ, call.kit.start_response.bind(py)))?;
-        let iterable = call.iterable.insert(iterable);
-        deliver(py, response, iterable)
-    }
-
-    /// The pre_request hook, then the environ.
-    fn prepare<'py>(
+    fn build<'py>(
         &self,
-        call: &mut Call<'_, 'py>,
+        py: Python<'py>,
+        call: &mut Call,
         exchange: &Exchange,
     ) -> Result<Bound<'py, PyDict>, Failure> {
-        let (py, kit) = (call.py, call.kit);
+        let kit = &call.kit;
         if self.hooks.any() || self.access.uses_python() {
             let (input, response) = (kit.input.clone_ref(py), kit.response.clone_ref(py));
-            call.request = Some(Bound::new(py, Request::new(exchange, input, response))?);
+            call.request = Some(Py::new(py, Request::new(exchange, input, response))?);
         }
-        let request = call.request.as_ref();
+        let request = call.request.as_ref().map(|request| request.bind(py));
         self.hooks
             .pre_request(py, &self.worker, request, &self.log, exchange)?;
         let parts = Parts {
@@ -184,9 +242,13 @@ impl Wsgi {
     }
 
     /// Ends the exchange: logs the fault, answers it when nothing has left, writes the access line.
-    fn conclude(&self, call: &Call<'_, '_>, outcome: Result<(), Failure>) -> PyResult<()> {
-        let py = call.py;
-        let response = call.kit.response.get();
+    fn conclude(
+        &self,
+        py: Python<'_>,
+        call: &Call,
+        outcome: Result<(), Failure>,
+    ) -> PyResult<()> {
+        let response = call.response();
         let Some(exchange) = response.release(py) else {
             return Ok(());
         };
@@ -203,12 +265,12 @@ impl Wsgi {
             }
             Err(Failure::Raised(error)) => {
                 let exit = !error.is_instance_of::<PyException>(py);
-                let answer = self.explain(call, &error, &exchange);
+                let answer = self.explain(py, call, &error, &exchange);
                 (Some(answer), exit.then_some(error))
             }
         };
         let refusal = answer.as_ref().filter(|_| !exchange.head_sent());
-        self.record(call, &exchange, refusal);
+        self.record(py, call, &exchange, refusal);
         match answer {
             Some(reject) => exchange.fail(&reject),
             None => exchange.finish(),
@@ -217,10 +279,15 @@ impl Wsgi {
     }
 
     /// Puts an exception into the log. Returns what to answer if nothing has left yet.
-    fn explain(&self, call: &Call<'_, '_>, error: &PyErr, exchange: &Exchange) -> Reject {
-        let py = call.py;
+    fn explain(
+        &self,
+        py: Python<'_>,
+        call: &Call,
+        error: &PyErr,
+        exchange: &Exchange,
+    ) -> Reject {
         let (fault, gone) = {
-            let mut state = call.kit.response.get().lock(py);
+            let mut state = call.response().lock(py);
             (state.body_fault.take(), state.gone)
         };
         if let Some(fault) = fault {
@@ -240,9 +307,10 @@ impl Wsgi {
     }
 
     /// Calls the iterable's `close()`. The response is over: an exception is only logged, unless it is no `Exception`.
-    fn close(&self, call: &mut Call<'_, '_>) -> PyResult<()> {
-        let py = call.py;
-        let Some(iterable) = call.iterable.take().filter(|kept| !needs_no_close(kept)) else {
+    fn close(&self, py: Python<'_>, call: &mut Call) -> PyResult<()> {
+        let iterable = call.iterable.take();
+        let iterable = iterable.as_ref().map(|iterable| iterable.bind(py));
+        let Some(iterable) = iterable.filter(|kept| !needs_no_close(kept)) else {
             return Ok(());
         };
         let closed = match iterable.getattr_opt(intern!(py, "close")) {
@@ -260,40 +328,45 @@ impl Wsgi {
     }
 
     /// The access line. `refusal`: what is answered instead of the application's response.
-    fn record(&self, call: &Call<'_, '_>, exchange: &Exchange, refusal: Option<&Reject>) {
+    fn record(
+        &self,
+        py: Python<'_>,
+        call: &Call,
+        exchange: &Exchange,
+        refusal: Option<&Reject>,
+    ) {
         if !self.access.is_enabled() {
             return;
         }
-        let py = call.py;
         let duration_ns = clock::now_ns().saturating_sub(call.received_ns);
         if let Some(refusal) = refusal {
             let line = format!("{} {}", refusal.status(), refusal.reason());
             let status = PyString::new(py, &line).unbind();
-            let before = call.kit.response.get().lock(py).status.replace(status);
+            let before = call.response().lock(py).status.replace(status);
             drop(before);
         }
         if self.access.uses_python() {
-            if let Err(error) = self.record_in_python(call, duration_ns) {
+            if let Err(error) = self.record_in_python(py, call, duration_ns) {
                 let message = "Error writing the access log";
                 self.log.exception(py, &error, message, &[]);
             }
             return;
         }
         let (status, fields) = {
-            let state = call.kit.response.get().lock(py);
+            let state = call.response().lock(py);
             let status = state.status.as_ref().map(|status| status.clone_ref(py));
             (status, state.fields.clone())
         };
         let status = status.as_ref().map(|status| status.bind(py));
         let status = status.and_then(|status| as_latin1(status)).unwrap_or(b"-");
-        let environ = call.environ.as_ref();
+        let environ = call.environ(py);
         let source = Source::new(py, exchange, environ, status, &fields, duration_ns);
         self.access.record(&source);
     }
 
     /// `log.access(resp, req, environ, request_time)`.
-    fn record_in_python(&self, call: &Call<'_, '_>, duration_ns: u64) -> PyResult<()> {
-        let (py, kit) = (call.py, call.kit);
+    fn record_in_python(&self, py: Python<'_>, call: &Call, duration_ns: u64) -> PyResult<()> {
+        let kit = &call.kit;
         let (Some(request), Some(environ)) = (&call.request, &call.environ) else {
             return Ok(());
         };

@@ -1,0 +1,179 @@
+//! The driver of green threads (gevent, eventlet), as far as it is not Python: `python/tricorn/workers/green.py` has the
+//! loop and calls the application.
+//!
+//! Invariant: no borrow is held while Python code runs, because any of it may switch to another green thread.
+use std::cell::RefCell;
+use std::os::fd::RawFd;
+use std::rc::Rc;
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use tricorn_engine::Exchange;
+
+use super::pollable::Pollable;
+use crate::gateway::{Blocks, Call, Failure, Wsgi, deliver_whole};
+
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<GreenEngine>()?;
+    module.add_class::<GreenCall>()?;
+    Ok(())
+}
+
+struct Shared {
+    pollable: Pollable,
+    gateway: Wsgi,
+}
+
+/// The engine of a worker whose requests run in green threads.
+#[pyclass(unsendable, frozen, module = "tricorn._core")]
+struct GreenEngine {
+    shared: Rc<Shared>,
+}
+
+#[pymethods]
+impl GreenEngine {
+    /// `waiter(key)`: waits in the calling green thread until `turn` returns that key.
+    #[new]
+    fn new(worker: &Bound<'_, PyAny>, waiter: Py<PyAny>) -> PyResult<Self> {
+        let pollable = Pollable::open(worker, |_| {})?;
+        let gateway = Wsgi::new(worker, Some(waiter))?;
+        Ok(GreenEngine {
+            shared: Rc::new(Shared { pollable, gateway }),
+        })
+    }
+
+    fn fileno(&self) -> RawFd {
+        self.shared.pollable.fileno()
+    }
+
+    fn turn(&self, py: Python<'_>) -> PyResult<Vec<u64>> {
+        self.shared.pollable.turn(py)
+    }
+
+    /// The next request, as a call to be made; None when there is none, or when as many run as may.
+    fn next(&self, py: Python<'_>) -> PyResult<Option<GreenCall>> {
+        let Some(exchange) = self.shared.pollable.next(py)? else {
+            return Ok(None);
+        };
+        let call = self.shared.gateway.begin(py, &exchange)?;
+        Ok(Some(GreenCall {
+            shared: self.shared.clone(),
+            state: RefCell::new(Some(State {
+                call,
+                exchange: Some(exchange),
+                blocks: Blocks::default(),
+                whole: false,
+                failed: None,
+            })),
+        }))
+    }
+
+    fn flush(&self) {
+        self.shared.pollable.flush();
+    }
+
+    fn attend(&self, py: Python<'_>) -> PyResult<bool> {
+        self.shared.pollable.attend(py)
+    }
+
+    fn close(&self, py: Python<'_>) {
+        self.shared.pollable.close(py);
+    }
+}
+
+struct State {
+    call: Call,
+    /// Until the call is prepared.
+    exchange: Option<Exchange>,
+    blocks: Blocks,
+    /// All of it was sent by `deliver`.
+    whole: bool,
+    /// Why nothing more is to be sent.
+    failed: Option<Failure>,
+}
+
+/// One call of the application: `environ`, then the application, then `deliver` and perhaps `write`, then `end`.
+#[pyclass(unsendable, frozen, module = "tricorn._core")]
+struct GreenCall {
+    shared: Rc<Shared>,
+    state: RefCell<Option<State>>,
+}
+
+impl GreenCall {
+    /// Runs `step` while nothing is borrowed. Its failure is remembered for the end.
+    fn with(&self, step: impl FnOnce(&mut State) -> Result<bool, Failure>) -> PyResult<bool> {
+        let mut state = self.state.take().ok_or_else(over)?;
+        let outcome = step(&mut state);
+        let going_on = match outcome {
+            Ok(going_on) => going_on,
+            Err(failure) => {
+                state.failed = Some(failure);
+                false
+            }
+        };
+        self.state.replace(Some(state));
+        Ok(going_on)
+    }
+}
+
+fn over() -> PyErr {
+    PyRuntimeError::new_err("the call is over")
+}
+
+#[pymethods]
+impl GreenCall {
+    /// What the application is to be called with; None when it is not to be called.
+    fn environ(&self, py: Python<'_>) -> PyResult<Option<Py<PyDict>>> {
+        let gateway = &self.shared.gateway;
+        self.with(|state| match state.exchange.take() {
+            Some(exchange) => gateway.prepare(py, &mut state.call, exchange).map(|()| true),
+            None => Ok(true),
+        })?;
+        let state = self.state.borrow();
+        let environ = state.as_ref().and_then(|state| state.call.environ(py));
+        Ok(environ.map(|environ| environ.clone().unbind()))
+    }
+
+    #[getter]
+    fn start_response(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let state = self.state.borrow();
+        let state = state.as_ref().ok_or_else(over)?;
+        Ok(state.call.start_response(py).clone().unbind())
+    }
+
+    /// Takes what the application returned. True when its blocks have to be asked for and written one by one.
+    fn deliver(&self, py: Python<'_>, iterable: Bound<'_, PyAny>) -> PyResult<bool> {
+        self.with(|state| {
+            state.call.keep(iterable.clone());
+            state.whole = deliver_whole(py, state.call.response(), &iterable)?;
+            Ok(!state.whole)
+        })
+    }
+
+    /// Sends a block; waits while the peer does not take it. False: no more are wanted.
+    fn write(&self, py: Python<'_>, block: &Bound<'_, PyAny>) -> PyResult<bool> {
+        self.with(|state| {
+            state.blocks.send(py, state.call.response(), block)?;
+            Ok(true)
+        })
+    }
+
+    /// Answers what is not answered yet. `error`: what the application raised. Returns whether others wait for its place.
+    ///
+    /// Raises what is no `Exception`, once the request is answered.
+    fn end(&self, py: Python<'_>, error: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
+        let mut state = self.state.take().ok_or_else(over)?;
+        let gateway = &self.shared.gateway;
+        let response = state.call.response();
+        let outcome = match (error, state.failed.take()) {
+            (_, Some(failure)) => Err(failure),
+            (Some(error), None) => Err(PyErr::from_value(error.clone()).into()),
+            (None, None) if state.whole => Ok(()),
+            (None, None) => state.blocks.end(py, response),
+        };
+        let ended = gateway.end(py, state.call, outcome);
+        let others = self.shared.pollable.end_one();
+        ended.map(|()| others)
+    }
+}

@@ -1,0 +1,103 @@
+//! What every driver on somebody else's loop does: turn the engine when its descriptor is readable, hand out requests,
+//! flush at the end of the step.
+//!
+//! Not the loop, and not the way the application is called: those are the worker class's. Used by the loop's thread only.
+use std::cell::{Cell, RefCell};
+use std::os::fd::RawFd;
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+use tricorn_engine::{EngineConfig, Events, Exchange, clock};
+
+use super::settings;
+use super::station::{self, Station};
+
+pub struct Pollable {
+    station: Arc<Station>,
+    events: RefCell<Events>,
+    /// Requests in the application, and how many there may be (`worker_connections`).
+    running: Cell<usize>,
+    most: usize,
+    pipe: RawFd,
+}
+
+impl Pollable {
+    /// `adapt`: what the worker class wants otherwise than the settings say.
+    pub fn open(
+        worker: &Bound<'_, PyAny>,
+        adapt: impl FnOnce(&mut EngineConfig),
+    ) -> PyResult<Pollable> {
+        let mut config = settings::engine_config(&worker.getattr("cfg")?)?;
+        config.foreign_loop = true;
+        adapt(&mut config);
+        let most = config.worker_connections.max(1);
+        Ok(Pollable {
+            station: Station::open(worker, config)?,
+            events: RefCell::new(Events::new()),
+            running: Cell::new(0),
+            most,
+            pipe: station::signal_pipe(worker)?,
+        })
+    }
+
+    pub fn station(&self) -> &Arc<Station> {
+        &self.station
+    }
+
+    /// Readable while `turn` has something to do.
+    pub fn fileno(&self) -> RawFd {
+        self.station.engine().fileno()
+    }
+
+    /// Handles what has happened, without waiting. Returns the keys of exchanges for which has come what they wait for.
+    pub fn turn(&self, py: Python<'_>) -> PyResult<Vec<u64>> {
+        let engine = self.station.engine();
+        let turn = engine.turn(&mut self.events.borrow_mut(), 0);
+        if turn.notices {
+            self.station.attend(py)?;
+        }
+        let mut keys = Vec::new();
+        engine.take_woken(&mut keys);
+        Ok(keys)
+    }
+
+    /// The next request for the application; `None` when there is none, or when as many run as may.
+    pub fn next(&self, py: Python<'_>) -> PyResult<Option<Exchange>> {
+        if self.running.get() >= self.most {
+            return Ok(None);
+        }
+        let Some(exchange) = self.station.engine().next_ready(clock::now_ns()) else {
+            return Ok(None);
+        };
+        self.running.set(self.running.get() + 1);
+        self.station.count_request(py)?;
+        Ok(Some(exchange))
+    }
+
+    /// The application has answered a request. True when others had to wait for it: ask for the `next`.
+    pub fn end_one(&self) -> bool {
+        let running = self.running.get();
+        self.running.set(running - 1);
+        running >= self.most && self.station.engine().ready_len() > 0
+    }
+
+    /// The step of the loop is over: what waits leaves.
+    pub fn flush(&self) {
+        self.station.engine().flush_waiting();
+        self.station.tick();
+    }
+
+    /// Looks after signals, the heartbeat, the log, deadlines and the end. True when everything begun is answered.
+    pub fn attend(&self, py: Python<'_>) -> PyResult<bool> {
+        station::empty(self.pipe);
+        self.station.beat(clock::now_ms());
+        self.station.attend(py)?;
+        self.station.tick();
+        Ok(self.station.engine().is_drained())
+    }
+
+    pub fn close(&self, py: Python<'_>) {
+        self.station.engine().flush_waiting();
+        self.station.close(py);
+    }
+}
