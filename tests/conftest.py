@@ -12,7 +12,7 @@ import pytest
 from harness.servers import Launcher, Running
 
 SERVERS = ("gunicorn", "tricorn")
-WORKERS = ("sync", "gthread")
+WORKERS = ("sync", "gthread", "gevent", "eventlet")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -67,6 +67,8 @@ def server(request: pytest.FixtureRequest, shared_servers: dict[object, Running]
     name = request.param
     if not Launcher.installed(name):
         pytest.skip(f"{name} is not installed in this Python: run the tests with `make test-python`")
+    if name == "gunicorn" and "eventlet" in request.node.callspec.params.values():
+        pytest.skip("Gunicorn 27 has no eventlet worker")
     launcher = Launcher(name, shared_servers)
     yield launcher
     launcher.end()

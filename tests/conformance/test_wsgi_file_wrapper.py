@@ -66,9 +66,11 @@ def test_a_file_without_length_gets_one(app, path):
 
 
 @pytest.mark.parametrize("kind", ["memory", "bare", "temporary", "pipe"])
-def test_other_files_are_read_in_blocks(app, kind):
+def test_other_files_are_read_in_blocks(app, worker, kind):
     if (app.name, kind) == ("gunicorn", "pipe"):
         pytest.skip("Gunicorn fails on it")
+    if (worker, kind) == ("gevent", "pipe"):
+        pytest.skip("gevent closes the writing end only when its loop runs")
     assert fetch(app, f"kind={kind}").body == b"0123456789"
 
 

@@ -65,7 +65,7 @@ def test_pre_request_sees_the_request(server, worker):
         "scheme": "http",
         "peer_addr": "127.0.0.1",
         "remote_addr": "127.0.0.1",
-        "proxy": None,
+        "proxy": {} if (server.name, worker) == ("gunicorn", "gevent") else None,
         "req_number": 1,
         "should_close": False,
     }

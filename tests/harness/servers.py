@@ -32,7 +32,12 @@ LISTENING = r"Listening at: (?P<urls>.+?) \(\d+\)"
 FOREIGN = re.compile(
     r"(GUNICORN_|TRICORN_|XDG_RUNTIME|LISTEN_|NOTIFY_SOCKET|PORT$|WEB_CONCURRENCY$|FORWARDED_ALLOW_IPS$|SCRIPT_NAME$)"
 )
-WORKER_ARGS = {"sync": ["-k", "sync"], "gthread": ["-k", "gthread", "--threads", "4"]}
+WORKER_ARGS = {
+    "sync": ["-k", "sync"],
+    "gthread": ["-k", "gthread", "--threads", "4"],
+    "gevent": ["-k", "gevent"],
+    "eventlet": ["-k", "eventlet"],
+}
 
 
 def wait_until(fact: Callable[[], object], seconds: float = 10.0, what: str = "the fact") -> object:

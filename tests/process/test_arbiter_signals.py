@@ -44,6 +44,7 @@ def test_the_stopping_signals_end_with_0(server, worker, name):
 
 def test_term_lets_a_request_finish(server, worker):
     running = server.start("life:app", worker=worker)
+    assert running.request().status == 200, "the worker has booted"
     with running.connect() as connection:
         connection.send(b"GET /sleep?1 HTTP/1.1\r\nHost: x\r\n\r\n")
         time.sleep(0.3)
@@ -54,6 +55,7 @@ def test_term_lets_a_request_finish(server, worker):
 
 def test_term_kills_at_graceful_timeout(server, worker):
     running = server.start("life:app", "--graceful-timeout", "1", worker=worker)
+    assert running.request().status == 200, "the worker has booted"
     with running.connect() as connection:
         connection.send(b"GET /sleep?30 HTTP/1.1\r\nHost: x\r\n\r\n")
         time.sleep(0.3)

@@ -307,7 +307,7 @@ def test_variables_with_wrong_values_are_named(command, variable):
         ["--control-socket", "x"],
         ["--statsd-host", "x"],
         ["--root-path", "/x"],
-        ["-k", "gevent"],
+        ["-k", "gaiohttp"],
     ],
 )
 def test_what_is_not_implemented_is_refused_by_name(command, args):
