@@ -15,6 +15,7 @@ pub mod policy;
 pub mod reject;
 pub mod response;
 pub mod trust;
+pub mod ws;
 
 pub use head::{Field, Framing, Head, Scheme, Span};
 pub use policy::{HeaderMap, PeerTrust, Policy};

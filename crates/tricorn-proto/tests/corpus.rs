@@ -7,7 +7,7 @@ mod support;
 use std::fs;
 use std::path::Path;
 
-use support::{Rng, events};
+use support::{Rng, events, unescaped};
 use tricorn_proto::{HeaderMap, PeerTrust, Policy};
 
 struct Case {
@@ -106,28 +106,4 @@ fn repeated(line: &str) -> Vec<u8> {
         Some((times, text)) => unescaped(text).repeat(times.parse().unwrap()),
         None => unescaped(line.strip_prefix(' ').unwrap_or(line)),
     }
-}
-
-fn unescaped(text: &str) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut rest = text.chars();
-    while let Some(character) = rest.next() {
-        out.push(
-            match (
-                character,
-                if character == '\\' { rest.next() } else { None },
-            ) {
-                ('\\', Some('r')) => b'\r',
-                ('\\', Some('n')) => b'\n',
-                ('\\', Some('t')) => b'\t',
-                ('\\', Some('\\')) => b'\\',
-                ('\\', Some('x')) => {
-                    u8::from_str_radix(&rest.by_ref().take(2).collect::<String>(), 16).unwrap()
-                }
-                (plain, None) => u8::try_from(plain).unwrap(),
-                other => panic!("no such escape: {other:?}"),
-            },
-        );
-    }
-    out
 }

@@ -1,5 +1,6 @@
 //! A connection as the engine would run it, and what happens on it as lines of text.
 #![allow(dead_code)] // each test file uses its own part
+pub mod ws;
 
 use tricorn_proto::h1::{BodyDecoder, BodyStep, HeadParser};
 use tricorn_proto::{Head, PeerTrust, Policy, Scheme};
@@ -15,6 +16,31 @@ pub fn shown(bytes: &[u8]) -> String {
         _ => format!("\\x{byte:02x}"),
     };
     bytes.iter().map(visible).collect()
+}
+
+/// The bytes of a corpus line; the escapes are those of [`shown`].
+pub fn unescaped(text: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut rest = text.chars();
+    while let Some(character) = rest.next() {
+        out.push(
+            match (
+                character,
+                if character == '\\' { rest.next() } else { None },
+            ) {
+                ('\\', Some('r')) => b'\r',
+                ('\\', Some('n')) => b'\n',
+                ('\\', Some('t')) => b'\t',
+                ('\\', Some('\\')) => b'\\',
+                ('\\', Some('x')) => {
+                    u8::from_str_radix(&rest.by_ref().take(2).collect::<String>(), 16).unwrap()
+                }
+                (plain, None) => u8::try_from(plain).unwrap(),
+                other => panic!("no such escape: {other:?}"),
+            },
+        );
+    }
+    out
 }
 
 /// Everything that happens when `raw` arrives cut at `cuts` (ascending offsets within `raw`).
