@@ -8,13 +8,14 @@ mod support;
 use std::fs;
 use std::path::Path;
 
-use support::ws::{events, frame, limits};
+use support::ws::{deflate, events, frame, limits};
 use support::{Rng, shown, unescaped};
-use tricorn_proto::ws::{Decoder, Limits};
+use tricorn_proto::ws::{Decoder, DeflateParams, Limits};
 
 struct Case {
     claim: String,
     limits: Limits,
+    deflate: Option<DeflateParams>,
     raw: Vec<u8>,
     expected: Vec<String>,
 }
@@ -30,7 +31,7 @@ fn every_case_of_the_corpus_happens_as_written_however_it_is_cut() {
             let mut ways = vec![Vec::new(), (1..case.raw.len()).collect()];
             ways.extend((0..10).map(|_| rng.cuts(case.raw.len())));
             for cuts in ways {
-                let got = events(Decoder::new(case.limits), &case.raw, &cuts);
+                let got = events(Decoder::new(case.limits, case.deflate), &case.raw, &cuts);
                 assert!(
                     got == case.expected,
                     "{}\n cut at {cuts:?}: {got:?}",
@@ -49,6 +50,7 @@ fn cases(text: &str) -> Vec<Case> {
             cases.push(Case {
                 claim: claim.to_string(),
                 limits: Limits::default(),
+                deflate: None,
                 raw: Vec::new(),
                 expected: Vec::new(),
             });
@@ -86,6 +88,8 @@ fn cases(text: &str) -> Vec<Case> {
 fn set(case: &mut Case, setting: &str) {
     match setting.split_once('=') {
         Some(("max_message_size", size)) => case.limits = limits(size.parse().unwrap()),
+        Some(("deflate", "no context")) => case.deflate = Some(deflate(false)),
+        Some(("deflate", "context")) => case.deflate = Some(deflate(true)),
         _ => panic!("no such setting: {setting}"),
     }
 }

@@ -42,7 +42,7 @@ proptest! {
     ) {
         let mut cuts: Vec<usize> = cuts.iter().map(|&cut| usize::from(cut) % (raw.len() + 1)).collect();
         cuts.sort_unstable();
-        let decoder = || Decoder::new(limits(limit));
+        let decoder = || Decoder::new(limits(limit), None);
         let whole = events(decoder(), &raw, &[]);
         prop_assert_eq!(&events(decoder(), &raw, &cuts), &whole);
         let each: Vec<usize> = (1..raw.len()).collect();
@@ -51,17 +51,17 @@ proptest! {
 
     #[test]
     fn arbitrary_bytes_never_panic(raw in proptest::collection::vec(any::<u8>(), 0..300)) {
-        events(Decoder::new(Limits::default()), &raw, &[]);
+        events(Decoder::new(Limits::default(), None), &raw, &[]);
     }
 
     #[test]
     fn what_is_encoded_decodes_to_itself(kind in kind(), text in "\\PC{0,300}", times in 1..300usize) {
         let payload = text.repeat(times).into_bytes();
         let mut out = Vec::new();
-        Encoder::new().message(&mut out, kind, &payload);
+        Encoder::new(None).message(&mut out, kind, &payload);
         let head = Encoder::header_for(kind, payload.len());
         prop_assert_eq!(&out[..head.len()], &head[..]);
-        let got = message(&mut Decoder::new(limits(0)), &masked(&out));
+        let got = message(&mut Decoder::new(limits(0), None), &masked(&out));
         prop_assert_eq!(got, Message { kind, payload });
     }
 
@@ -73,7 +73,7 @@ proptest! {
         let first = |index| if index == 0 { 2 } else { 0 } + if index == last { 0x80 } else { 0 };
         let raw: Vec<u8> = fragments.iter().enumerate().flat_map(|(index, part)| frame(first(index), part)).collect();
         let size = fragments.concat().len() as u64;
-        let mut decoder = Decoder::new(limits(limit));
+        let mut decoder = Decoder::new(limits(limit), None);
         match decoder.decode(&raw) {
             Ok(step) => {
                 prop_assert!(size <= limit);
@@ -86,11 +86,11 @@ proptest! {
     #[test]
     fn control_frames_fit_whatever_is_put_into_them(payload in payload(), reason in "\\PC{0,200}", code in any::<u16>()) {
         let mut out = Vec::new();
-        let mut encoder = Encoder::new();
+        let mut encoder = Encoder::new(None);
         encoder.ping(&mut out, &payload);
         encoder.pong(&mut out, &payload);
         encoder.close(&mut out, CloseCode::new(code), &reason);
-        let mut decoder = Decoder::new(Limits::default());
+        let mut decoder = Decoder::new(Limits::default(), None);
         let raw = masked(&out);
         let mut rest = &raw[..];
         let mut next = || {
@@ -110,7 +110,7 @@ proptest! {
 
 #[test]
 fn nothing_is_allocated_for_what_was_only_announced() {
-    let mut decoder = Decoder::new(limits(0));
+    let mut decoder = Decoder::new(limits(0), None);
     let mut raw = vec![0x82, 0xff];
     raw.extend_from_slice(&(1u64 << 40).to_be_bytes());
     raw.extend_from_slice(&[0; 4]);
@@ -127,7 +127,7 @@ fn nothing_is_allocated_for_what_was_only_announced() {
 fn a_message_of_one_frame_is_as_large_as_its_buffer() {
     for len in [1, 20, 4096, 100_000] {
         let raw = frame(0x82, &vec![7; len]);
-        let mut decoder = Decoder::new(limits(0));
+        let mut decoder = Decoder::new(limits(0), None);
         let (first, last) = raw.split_at(raw.len() / 2);
         assert_eq!(decoder.decode(first).unwrap().event, None);
         let Some(Event::Message(message)) = decoder.decode(last).unwrap().event else {
@@ -143,5 +143,5 @@ fn a_message_of_one_frame_is_as_large_as_its_buffer() {
 #[test]
 fn an_idle_codec_is_small() {
     assert!(size_of::<Decoder>() + size_of::<Encoder>() <= 256);
-    assert_eq!(Decoder::new(Limits::default()).room(), 0);
+    assert_eq!(Decoder::new(Limits::default(), None).room(), 0);
 }

@@ -7,12 +7,15 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use super::deflate::{DeflateParams, Inflater};
 use super::frame::{Expected, Head, MAX_HEAD, Opcode};
 use super::mask::unmask;
 use super::{CloseCode, Fault, Limits, MessageKind};
 
 /// A buffer may grow this far ahead of what has come, or as far as what has come, whichever is more.
 const ROOM_AHEAD: usize = 4096;
+/// How much is unmasked at a time for the inflater.
+const SCRATCH: usize = 2048;
 
 /// A whole message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,9 +50,9 @@ pub struct Step {
 }
 
 /// Reads what one client sends.
-#[derive(Debug)]
 pub struct Decoder {
     limits: Limits,
+    inflater: Option<Inflater>,
     stage: Stage,
     message: Option<Assembly>,
     control: Vec<u8>,
@@ -68,9 +71,11 @@ enum Stage {
 }
 
 impl Decoder {
-    pub fn new(limits: Limits) -> Decoder {
+    /// A decoder that inflates when `deflate` was negotiated.
+    pub fn new(limits: Limits, deflate: Option<DeflateParams>) -> Decoder {
         Decoder {
             limits,
+            inflater: deflate.map(|params| Inflater::new(&params)),
             stage: Stage::Head,
             message: None,
             control: Vec::new(),
@@ -84,8 +89,7 @@ impl Decoder {
     /// Errors: the client's fault, the same again however often it is asked.
     pub fn decode(&mut self, input: &[u8]) -> Result<Step, Fault> {
         self.advance(input).inspect_err(|&fault| {
-            self.stage = Stage::Failed(fault);
-            self.message = None;
+            self.end(Stage::Failed(fault));
         })
     }
 
@@ -96,6 +100,14 @@ impl Decoder {
                 .message
                 .as_ref()
                 .map_or(0, |message| message.payload.capacity())
+    }
+
+    /// Nothing more will be read, so nothing is kept for it.
+    fn end(&mut self, stage: Stage) {
+        self.stage = stage;
+        self.message = None;
+        self.control = Vec::new();
+        self.inflater = None;
     }
 
     fn advance(&mut self, input: &[u8]) -> Result<Step, Fault> {
@@ -143,7 +155,7 @@ impl Decoder {
     fn read_head(&mut self, bytes: &[u8]) -> Result<(Option<Head>, usize), Fault> {
         let expected = Expected {
             in_message: self.message.is_some(),
-            may_compress: false,
+            may_compress: self.inflater.is_some(),
         };
         let held = usize::from(self.head_len);
         if held == 0
@@ -174,34 +186,46 @@ impl Decoder {
         };
         self.message = Some(Assembly {
             kind,
+            is_compressed: head.is_compressed,
             payload: Vec::new(),
             checked: 0,
+            announced: 0,
         });
         self.announce(head.len)
     }
 
     /// Refuses a frame that would exceed the limit, before any of it is read.
     fn announce(&mut self, len: u64) -> Result<(), Fault> {
-        let so_far = self
-            .message
-            .as_ref()
-            .map_or(0, |message| message.payload.len() as u64);
-        let limit = self.limits.max_message_size;
-        if limit != 0 && so_far.saturating_add(len) > limit {
+        let Some(message) = &mut self.message else {
+            return Ok(());
+        };
+        message.announced = message.announced.saturating_add(len);
+        let limit = match self.limits.max_message_size {
+            0 => u64::MAX,
+            // What is inflated is measured when it is; empty blocks inflate to nothing, though, and are to end too.
+            limit if message.is_compressed => limit.saturating_mul(2).saturating_add(1024),
+            limit => limit,
+        };
+        if message.announced > limit {
             return Err(Fault::TOO_BIG);
         }
         Ok(())
     }
 
     fn read_payload(&mut self, head: &Head, offset: u64, piece: &[u8]) -> Result<(), Fault> {
-        match &mut self.message {
-            Some(message) if !head.opcode.is_control() => message.push(head, offset, piece),
-            _ => {
+        let limit = self.limits.inflated();
+        match (&mut self.message, &mut self.inflater) {
+            _ if head.opcode.is_control() => {
                 let from = self.control.len();
                 self.control.extend_from_slice(piece);
                 unmask(&mut self.control[from..], head.mask, offset);
                 Ok(())
             }
+            (Some(message), Some(inflater)) if message.is_compressed => {
+                message.inflate(head, offset, piece, inflater, limit)
+            }
+            (Some(message), _) => message.push(head, offset, piece),
+            (None, _) => Ok(()),
         }
     }
 
@@ -212,26 +236,37 @@ impl Decoder {
             Opcode::Pong => Event::Pong(payload(self)),
             Opcode::Close => {
                 let event = close_event(&payload(self))?;
-                self.stage = Stage::Closed;
-                self.message = None;
+                self.end(Stage::Closed);
                 event
             }
             _ if !head.is_final => return Ok(None),
-            _ => match self.message.take() {
-                Some(message) => Event::Message(message.finish()?),
-                None => return Ok(None),
-            },
+            _ => return self.end_message(),
         }))
+    }
+
+    fn end_message(&mut self) -> Result<Option<Event>, Fault> {
+        let Some(mut message) = self.message.take() else {
+            return Ok(None);
+        };
+        if message.is_compressed
+            && let Some(inflater) = &mut self.inflater
+        {
+            let inflated = inflater.finish(&mut message.payload, self.limits.inflated());
+            message.check().and(inflated)?;
+        }
+        message.finish().map(Event::Message).map(Some)
     }
 }
 
 /// A message whose frames are still coming.
-#[derive(Debug)]
 struct Assembly {
     kind: MessageKind,
+    is_compressed: bool,
     payload: Vec<u8>,
     /// Of a text: bytes at the front known to be whole characters.
     checked: usize,
+    /// Bytes of all frames so far, as their heads say.
+    announced: u64,
 }
 
 impl Assembly {
@@ -241,6 +276,28 @@ impl Assembly {
         self.payload.extend_from_slice(piece);
         unmask(&mut self.payload[from..], head.mask, offset);
         self.check()
+    }
+
+    /// A fault in the text counts before one in what would have come behind it, so that both are found in the order
+    /// of the bytes however these are cut.
+    fn inflate(
+        &mut self,
+        head: &Head,
+        mut offset: u64,
+        piece: &[u8],
+        inflater: &mut Inflater,
+        limit: usize,
+    ) -> Result<(), Fault> {
+        let mut scratch = [0; SCRATCH];
+        for piece in piece.chunks(SCRATCH) {
+            let plain = &mut scratch[..piece.len()];
+            plain.copy_from_slice(piece);
+            unmask(plain, head.mask, offset);
+            offset += piece.len() as u64;
+            let inflated = inflater.push(plain, &mut self.payload, limit);
+            self.check().and(inflated)?;
+        }
+        Ok(())
     }
 
     /// Room for `now` bytes, and for more of the `announced` ones as long as that is little against what has come:

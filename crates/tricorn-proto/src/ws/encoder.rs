@@ -1,17 +1,18 @@
 //! From what the application says to frames.
 //!
 //! Invariant: whatever is passed in, what comes out is a row of whole frames, each with its minimal head, unmasked.
-//! Source: RFC 6455, 5.
+//! Source: RFC 6455, 5; RFC 7692, 6.1.
 use alloc::vec::Vec;
 use core::ops::Deref;
 
-use super::frame::{FIN, MAX_CONTROL, Opcode};
+use super::deflate::{DeflateParams, Deflater};
+use super::frame::{FIN, MAX_CONTROL, Opcode, RSV1};
 use super::{CloseCode, MessageKind};
 
 /// The head of one frame, to be sent in front of its payload.
 #[derive(Clone, Copy, Debug)]
 pub struct FrameHead {
-    bytes: [u8; 10],
+    bytes: [u8; MAX_HEAD],
     len: u8,
 }
 
@@ -43,17 +44,47 @@ impl Deref for FrameHead {
     }
 }
 
+/// The longest head of a frame without a mask.
+const MAX_HEAD: usize = 10;
+
 /// Writes what one client receives.
-#[derive(Debug, Default)]
-pub struct Encoder {}
+pub struct Encoder {
+    deflater: Option<Deflater>,
+}
 
 impl Encoder {
-    pub fn new() -> Encoder {
-        Encoder {}
+    /// An encoder that deflates when `deflate` was negotiated.
+    pub fn new(deflate: Option<DeflateParams>) -> Encoder {
+        Encoder {
+            deflater: deflate.map(Deflater::new),
+        }
     }
 
-    /// Appends a message as one frame.
+    /// Whether [`message`](Encoder::message) would try to compress that many bytes, rather than copy them.
+    pub fn compresses(&self, len: usize) -> bool {
+        self.deflater
+            .as_ref()
+            .is_some_and(|deflater| deflater.wants(len))
+    }
+
+    /// Appends a message as one frame, compressed where that was negotiated and makes it shorter.
     pub fn message(&mut self, out: &mut Vec<u8>, kind: MessageKind, payload: &[u8]) {
+        if let Some(deflater) = &mut self.deflater
+            && deflater.wants(payload.len())
+        {
+            let start = out.len();
+            out.extend_from_slice(&[0; MAX_HEAD]);
+            let body = out.len();
+            if deflater.deflate(payload, out) {
+                let head = FrameHead::new(FIN | RSV1 | opcode(kind).bits(), out.len() - body);
+                // The head's length is known only now; moving the little that is left costs less than a second buffer.
+                out[start..start + head.len()].copy_from_slice(&head);
+                out.copy_within(body.., start + head.len());
+                out.truncate(out.len() - (MAX_HEAD - head.len()));
+                return;
+            }
+            out.truncate(start);
+        }
         append(out, &Encoder::header_for(kind, payload.len()), payload);
     }
 

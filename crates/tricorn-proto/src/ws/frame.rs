@@ -69,6 +69,8 @@ pub(super) struct Expected {
 pub(super) struct Head {
     pub opcode: Opcode,
     pub is_final: bool,
+    /// Of the message that begins here.
+    pub is_compressed: bool,
     pub len: u64,
     pub mask: [u8; 4],
 }
@@ -102,6 +104,7 @@ impl Head {
         let head = Head {
             opcode,
             is_final: first & FIN != 0,
+            is_compressed: first & RSV1 != 0,
             len,
             mask,
         };

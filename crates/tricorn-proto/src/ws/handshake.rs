@@ -1,8 +1,12 @@
-//! The values of the opening handshake: the key and its answer.
+//! The values of the opening handshake: the key and its answer, the extension offered and taken.
 //!
 //! Not the request and response around them, which are HTTP.
-//! Source: RFC 6455, 4.2.
+//! Source: RFC 6455, 4.2; RFC 7692, 5.
+mod extensions;
+
 use sha1_smol::Sha1;
+
+pub use extensions::{DeflatePolicy, Negotiated, negotiate};
 
 /// Proves to a client that its handshake was understood as one (RFC 6455, 1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";

@@ -6,12 +6,14 @@
 //! than one byte while it is inflated.
 //! Source: RFC 6455; RFC 7692 (permessage-deflate).
 mod decoder;
+mod deflate;
 mod encoder;
 mod frame;
 pub mod handshake;
 mod mask;
 
 pub use decoder::{Decoder, Event, Message, Step};
+pub use deflate::DeflateParams;
 pub use encoder::{Encoder, FrameHead};
 
 /// What a message is said to hold.
@@ -27,6 +29,16 @@ pub enum MessageKind {
 pub struct Limits {
     /// Bytes of a message, inflated and with all its fragments; 0 is no limit.
     pub max_message_size: u64,
+}
+
+impl Limits {
+    /// The limit as a length in memory.
+    fn inflated(&self) -> usize {
+        match self.max_message_size {
+            0 => usize::MAX,
+            size => usize::try_from(size).unwrap_or(usize::MAX),
+        }
+    }
 }
 
 impl Default for Limits {

@@ -1,5 +1,5 @@
 //! A WebSocket client's frames, and what a decoder makes of them as lines of text.
-use tricorn_proto::ws::{Decoder, Event, Limits, Message, MessageKind};
+use tricorn_proto::ws::{Decoder, DeflateParams, Event, Limits, Message, MessageKind};
 
 use super::shown;
 
@@ -108,4 +108,16 @@ pub fn message(decoder: &mut Decoder, raw: &[u8]) -> Message {
 
 pub fn limits(max_message_size: u64) -> Limits {
     Limits { max_message_size }
+}
+
+/// Compression of everything that is sent, in the largest windows.
+pub fn deflate(context_takeover: bool) -> DeflateParams {
+    DeflateParams {
+        server_context_takeover: context_takeover,
+        client_context_takeover: context_takeover,
+        server_window_bits: 15,
+        client_window_bits: 15,
+        level: 6,
+        min_size: 0,
+    }
 }
