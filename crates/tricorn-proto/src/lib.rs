@@ -1,8 +1,8 @@
-//! Bytes in, events out: the HTTP/1.1 grammar, message framing and header policy.
+//! Bytes in, events out: the HTTP/1.1 grammar, message framing and header policy; WebSocket.
 //!
 //! Knows no socket, no clock, no logger and no Python. Peer bytes never panic; a fault of the peer
-//! is a [`Reject`], a fault of the application an [`AppFault`], "need more bytes" is neither.
-//! Source: RFC 9110, RFC 9112; limits and options are Gunicorn's settings of the same names.
+//! is a [`Reject`] (a [`ws::Fault`] there), a fault of the application an [`AppFault`], "need more bytes" is neither.
+//! Source: RFC 9110, RFC 9112, RFC 6455, RFC 7692; limits and options are Gunicorn's settings of the same names.
 #![no_std]
 #![forbid(unsafe_code)]
 

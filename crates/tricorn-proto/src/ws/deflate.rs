@@ -15,6 +15,8 @@ const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 /// The least and the most room that is made for output at a time.
 const LEAST_ROOM: usize = 256;
 const MOST_ROOM: usize = 16 << 10;
+/// The window messages are inflated in, whatever smaller one the client keeps to: zlib-rs takes 32 KiB for any.
+const MAX_WINDOW_BITS: u8 = 15;
 /// How much is buffered before a block is written, as a power of two: 5 takes 14 KiB where zlib's 8 takes 112, and
 /// is the faster one for messages of a few KiB.
 const MEM_LEVEL: i32 = 5;
@@ -26,9 +28,7 @@ pub struct DeflateParams {
     pub client_context_takeover: bool,
     /// 9 to 15.
     pub server_window_bits: u8,
-    /// 8 to 15.
-    pub client_window_bits: u8,
-    /// 0 to 9, as in zlib.
+    /// 1 to 9, as in zlib.
     pub level: u8,
     /// Messages below are sent as they are.
     pub min_size: usize,
@@ -37,7 +37,6 @@ pub struct DeflateParams {
 /// Inflates what the client compressed.
 pub(super) struct Inflater {
     context: Option<Box<Inflate>>,
-    window_bits: u8,
     keeps_context: bool,
 }
 
@@ -45,8 +44,6 @@ impl Inflater {
     pub(super) fn new(params: &DeflateParams) -> Inflater {
         Inflater {
             context: None,
-            // Old zlibs take 9 bits when asked for 8.
-            window_bits: params.client_window_bits.clamp(9, 15),
             keeps_context: params.client_context_takeover,
         }
     }
@@ -62,7 +59,7 @@ impl Inflater {
     ) -> Result<(), Fault> {
         let context = self
             .context
-            .get_or_insert_with(|| Box::new(Inflate::new(false, self.window_bits)));
+            .get_or_insert_with(|| Box::new(Inflate::new(false, MAX_WINDOW_BITS)));
         loop {
             let from = out.len();
             // One byte beyond the limit, to see whether there is one.
@@ -148,8 +145,8 @@ impl Deflater {
     fn config(&self) -> DeflateConfig {
         DeflateConfig {
             // Negative is raw: no zlib header.
-            window_bits: -i32::from(self.params.server_window_bits.clamp(9, 15)),
-            level: i32::from(self.params.level.min(9)),
+            window_bits: -i32::from(self.params.server_window_bits.clamp(9, MAX_WINDOW_BITS)),
+            level: i32::from(self.params.level.clamp(1, 9)),
             mem_level: MEM_LEVEL,
             ..DeflateConfig::default()
         }
@@ -158,6 +155,7 @@ impl Deflater {
 
 /// Appends all of `input` compressed and flushed.
 fn flush(context: &mut Deflate, mut input: &[u8], out: &mut Vec<u8>) -> bool {
+    // A flush that fills the room to its last byte is said a second time, which is five bytes and no harm.
     loop {
         let from = out.len();
         let room = (input.len() / 2).clamp(LEAST_ROOM, MOST_ROOM);
@@ -186,7 +184,6 @@ mod tests {
                 server_context_takeover: takeover,
                 client_context_takeover: takeover,
                 server_window_bits: 9,
-                client_window_bits: 9,
                 level: 1,
                 min_size: 0,
             };

@@ -116,7 +116,6 @@ pub fn deflate(context_takeover: bool) -> DeflateParams {
         server_context_takeover: context_takeover,
         client_context_takeover: context_takeover,
         server_window_bits: 15,
-        client_window_bits: 15,
         level: 6,
         min_size: 0,
     }

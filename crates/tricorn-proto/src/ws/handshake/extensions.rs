@@ -9,7 +9,7 @@ use crate::grammar::{TOKEN, is, is_blank, run};
 use crate::ws::deflate::DeflateParams;
 
 const NAME: &[u8] = b"permessage-deflate";
-/// The smallest window zlib compresses raw deflate with: at 8 bits its match search would look beyond the window.
+/// zlib, and zlib-rs with it, refuses to compress raw deflate in the window of 8 bits, where its search has a bug.
 const MIN_BITS: u8 = 9;
 const MAX_BITS: u8 = 15;
 
@@ -22,9 +22,7 @@ pub struct DeflatePolicy {
     pub client_context_takeover: bool,
     /// 9 to 15.
     pub server_max_window_bits: u8,
-    /// 9 to 15; held against clients that offer to be told only.
-    pub client_max_window_bits: u8,
-    /// 0 to 9, as in zlib.
+    /// 1 to 9, as in zlib.
     pub level: u8,
     /// Messages below are sent as they are.
     pub min_size: usize,
@@ -39,7 +37,6 @@ impl Default for DeflatePolicy {
             server_context_takeover: false,
             client_context_takeover: false,
             server_max_window_bits: MAX_BITS,
-            client_max_window_bits: MAX_BITS,
             level: 2,
             min_size: 1024,
         }
@@ -51,7 +48,6 @@ impl Default for DeflatePolicy {
 pub struct Negotiated {
     pub params: DeflateParams,
     says_server_bits: bool,
-    says_client_bits: bool,
 }
 
 impl Negotiated {
@@ -64,15 +60,10 @@ impl Negotiated {
         if !self.params.client_context_takeover {
             out.extend_from_slice(b"; client_no_context_takeover");
         }
-        let mut bits = |name: &[u8], bits: u8| {
-            out.extend_from_slice(name);
-            out.extend_from_slice(itoa::Buffer::new().format(bits).as_bytes());
-        };
         if self.says_server_bits {
-            bits(b"; server_max_window_bits=", self.params.server_window_bits);
-        }
-        if self.says_client_bits {
-            bits(b"; client_max_window_bits=", self.params.client_window_bits);
+            out.extend_from_slice(b"; server_max_window_bits=");
+            let bits = self.params.server_window_bits;
+            out.extend_from_slice(itoa::Buffer::new().format(bits).as_bytes());
         }
     }
 }
@@ -111,8 +102,8 @@ struct Offer {
     server_no_context_takeover: bool,
     client_no_context_takeover: bool,
     server_max_window_bits: Option<u8>,
-    /// Some(None) without a value.
-    client_max_window_bits: Option<Option<u8>>,
+    /// With or without a number: nothing is answered, because any window of a client's fits into ours.
+    client_max_window_bits: bool,
 }
 
 impl Offer {
@@ -129,13 +120,10 @@ impl Offer {
                 .server_max_window_bits
                 .replace(window_bits(value)?)
                 .is_some(),
-            (b"client_max_window_bits", None) => {
-                self.client_max_window_bits.replace(None).is_some()
+            (b"client_max_window_bits", value) => {
+                value.map_or(Some(0), window_bits)?;
+                core::mem::replace(&mut self.client_max_window_bits, true)
             }
-            (b"client_max_window_bits", Some(value)) => self
-                .client_max_window_bits
-                .replace(Some(window_bits(value)?))
-                .is_some(),
             _ => return None,
         };
         (!is_repeated).then_some(self)
@@ -147,15 +135,6 @@ impl Offer {
         if asked < MIN_BITS {
             return None;
         }
-        // Who did not offer client_max_window_bits must not be told any (7.1.2.2), so the window must be assumed to be
-        // the largest. Who offered a number never uses more, told or not.
-        let client_window_bits = match self.client_max_window_bits {
-            None => MAX_BITS,
-            Some(offered) => {
-                let wanted = policy.client_max_window_bits.clamp(MIN_BITS, MAX_BITS);
-                offered.map_or(wanted, |offered| offered.min(wanted))
-            }
-        };
         let server_window_bits = asked.min(policy.server_max_window_bits.clamp(MIN_BITS, MAX_BITS));
         Some(Negotiated {
             params: DeflateParams {
@@ -166,13 +145,11 @@ impl Offer {
                 client_context_takeover: policy.client_context_takeover
                     && !self.client_no_context_takeover,
                 server_window_bits,
-                client_window_bits,
                 level: policy.level,
                 min_size: policy.min_size,
             },
             // Unasked it would be allowed too, but nobody needs to know that a window is smaller than theirs.
             says_server_bits: self.server_max_window_bits.is_some(),
-            says_client_bits: client_window_bits < MAX_BITS,
         })
     }
 }
@@ -270,7 +247,6 @@ mod tests {
         server_context_takeover: true,
         client_context_takeover: true,
         server_max_window_bits: 12,
-        client_max_window_bits: 11,
         level: 6,
         min_size: 0,
     };
@@ -290,21 +266,8 @@ mod tests {
                 neither,
                 "; client_no",
             ),
-            (
-                "permessage-deflate; client_max_window_bits",
-                neither,
-                "; client_max_window_bits=11",
-            ),
-            (
-                "permessage-deflate; client_max_window_bits=10",
-                "; server_no; client_no; client_max_window_bits=10",
-                "; client_max_window_bits=10",
-            ),
-            (
-                "permessage-deflate; client_max_window_bits=8",
-                "; server_no; client_no; client_max_window_bits=8",
-                "; client_max_window_bits=8",
-            ),
+            ("permessage-deflate; client_max_window_bits", neither, ""),
+            ("permessage-deflate; client_max_window_bits=8", neither, ""),
             (
                 "permessage-deflate; server_max_window_bits=9",
                 "; server_no; client_no; server_max_window_bits=9",
