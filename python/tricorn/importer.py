@@ -12,8 +12,9 @@ WORKER_CLASSES = {
     "gevent_wsgi": "tricorn.workers.gevent.GeventWorker",
     "gevent_pywsgi": "tricorn.workers.gevent.GeventWorker",
     "eventlet": "tricorn.workers.eventlet.EventletWorker",
+    "asgi": "tricorn.workers.asgi.AsgiWorker",
 }
-MISSING_WORKER_CLASSES = {"tornado", "asgi", "gaiohttp"}
+MISSING_WORKER_CLASSES = {"tornado", "gaiohttp"}
 FOREIGN_WORKER_CLASSES = {
     "gunicorn.workers.ggevent",
     "gunicorn.workers.geventlet",

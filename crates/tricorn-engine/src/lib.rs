@@ -19,8 +19,9 @@ mod sys;
 mod table;
 
 pub use config::EngineConfig;
+pub use connection::{Inbound, SocketConfig};
 pub use engine::{Engine, Turn};
-pub use exchange::{BodyError, Exchange, Gone, Record, Written};
+pub use exchange::{BodyError, Channel, Exchange, Gone, Record, Written};
 pub use helm::Helm;
 pub use notice::Notice;
 pub use passage::Passage;

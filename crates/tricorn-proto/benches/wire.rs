@@ -76,7 +76,7 @@ fn response_of_2_fields_and_12_bytes(bencher: Bencher) {
         }
         let mut body = BodyEncoder::new(head.end(&mut out, None));
         body.put(&mut out, b"Hello world!");
-        assert!(body.finish(&mut out));
+        assert!(body.finish(&mut out, b""));
         black_box(&out);
     });
 }

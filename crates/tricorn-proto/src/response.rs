@@ -5,11 +5,13 @@
 //! Source: RFC 9112, 4, 6 and 9; RFC 9110, 6.4.1 and 15; Gunicorn's list of dropped fields.
 mod body;
 mod page;
+mod reason;
 
 use alloc::vec::Vec;
 
 pub use body::{BodyEncoder, BodyKind, BodyPlan};
 pub use page::error_page;
+pub use reason::reason;
 
 use crate::grammar::{decimal, is_token, trim, value_run};
 use crate::reject::AppFault;
@@ -228,6 +230,37 @@ pub fn informational<'a>(
         }
     }
     out.extend_from_slice(b"\r\n");
+    Ok(())
+}
+
+/// Appends fields for the end of a chunked body.
+///
+/// Errors: a field as for [`HeadEncoder::field`]; `out` is then unchanged. Fields about framing, routing or
+/// authentication have no place there (RFC 9110, 6.5.1) and are left out.
+pub fn trailer_fields<'a>(
+    out: &mut Vec<u8>,
+    fields: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
+) -> Result<(), AppFault> {
+    let start = out.len();
+    for (name, value) in fields {
+        let value = trim(value);
+        if let Err(fault) = check_field(name, value) {
+            out.truncate(start);
+            return Err(fault);
+        }
+        let forbidden = [
+            &b"content-encoding"[..],
+            b"content-type",
+            b"trailer",
+            b"host",
+        ];
+        let forbidden = forbidden
+            .iter()
+            .any(|known| name.eq_ignore_ascii_case(known));
+        if let (Special::None, false) = (special(name), forbidden) {
+            push_field(out, name, value);
+        }
+    }
     Ok(())
 }
 

@@ -122,7 +122,7 @@ proptest! {
         for block in &blocks {
             prop_assert_eq!(encoder.put(&mut raw, block), block.len() as u64);
         }
-        prop_assert!(encoder.finish(&mut raw));
+        prop_assert!(encoder.finish(&mut raw, b""));
         let got = events(&raw, &[], &Policy::default(), PeerTrust::Untrusted);
         let body = blocks.concat();
         let expected = (!body.is_empty()).then(|| format!("body {}", support::shown(&body)));

@@ -39,6 +39,8 @@ class Worker:
     accepts_in_engine = False
     # The application is called by several threads of this process (wsgi.multithread).
     threaded = False
+    # It serves as soon as the application is loaded; a class that has more to do says so by `set_ready` itself.
+    ready_when_loaded = True
     # Requests begun; classes that count them themselves add to it.
     nr = 0
 
@@ -117,8 +119,13 @@ class Worker:
             self.reloader.start()
         self.cfg.post_worker_init(self)
         self.booted = True
-        self.slot.set_ready()
+        if self.ready_when_loaded:
+            self.set_ready()
         self.run()
+
+    def set_ready(self):
+        """Tell the arbiter that this worker serves."""
+        self.slot.set_ready()
 
     def load_wsgi(self):
         """Load the application into `wsgi`. With `reload` a broken one is answered for until it is mended."""

@@ -119,8 +119,7 @@ class GreenWorker(EngineWorker):
             error = raised
         environ = blocks = block = None
         try:
-            if call.end(error):
-                self.soon(self.take_requests)
+            call.end(error)
         except (SystemExit, KeyboardInterrupt) as raised:
             self.exit = raised
         except BaseException:
@@ -144,4 +143,6 @@ class GreenWorker(EngineWorker):
 
     def flush(self):
         self.flushing = False
+        # The answer may have been what the next request of the connection waited for.
+        self.take_requests()
         self.engine.flush()

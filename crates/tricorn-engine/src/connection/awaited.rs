@@ -2,7 +2,7 @@
 //!
 //! Threads of our own wait in the kernel instead, and never need it. Invariant: whatever is awaited also comes when the
 //! connection breaks, so nobody waits for ever.
-use super::Connection;
+use super::{Connection, Phase};
 use crate::engine::Core;
 
 /// A set of facts.
@@ -10,7 +10,7 @@ use crate::engine::Core;
 pub struct Awaited(u8);
 
 impl Awaited {
-    /// More of a streamed body, or its end.
+    /// More of a streamed body, or its end; of a WebSocket, a message.
     pub const BODY: Awaited = Awaited(1);
     /// The output has gone down to half of what it may hold.
     pub const ROOM: Awaited = Awaited(2);
@@ -43,7 +43,11 @@ impl Connection {
     /// Has something of what is awaited come?
     pub fn is_due(&self, core: &Core) -> bool {
         let gone = self.dead || self.peer_closed || self.read_closed;
-        let body = self.awaited.contains(Awaited::BODY) && (self.readable || self.late || gone);
+        let body = match &self.phase {
+            Phase::Socket(socket) => socket.has_inbound() || self.dead,
+            _ => self.readable || self.late || gone,
+        };
+        let body = self.awaited.contains(Awaited::BODY) && body;
         let room = self.awaited.contains(Awaited::ROOM) && (self.has_room(core) || self.dead);
         let leaving = self.awaited.contains(Awaited::LEAVING) && gone;
         body || room || leaving

@@ -5,6 +5,7 @@
 mod awaited;
 mod receive;
 mod send;
+mod socket;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use tricorn_proto::h1::{BodyDecoder, HeadParser};
 use tricorn_proto::{Head, PeerTrust, Reject, RejectKind};
 
 pub use self::awaited::Awaited;
+pub use self::socket::{ABNORMAL, Inbound, Socket, SocketConfig};
 use crate::engine::Core;
 use crate::exchange::{Body, Response};
 use crate::output::Output;
@@ -35,6 +37,8 @@ pub struct Parts {
     pub trailers: Vec<(Vec<u8>, Vec<u8>)>,
     /// Where the response head is encoded.
     pub out: Vec<u8>,
+    /// Trailer fields of the response, encoded.
+    pub last_fields: Vec<u8>,
     pub(crate) body: Body,
     pub(crate) response: Response,
 }
@@ -47,6 +51,7 @@ impl Parts {
             store => *store = Store::default(),
         }
         self.trailers.clear();
+        self.last_fields.clear();
         self.body = Body::default();
         self.response = Response::Unbegun;
         if self.out.capacity() > 64 * 1024 {
@@ -64,6 +69,8 @@ pub enum Phase {
     Body(Box<Collecting>),
     /// The request is with the application (or on its way there).
     Busy,
+    /// Frames, in both directions.
+    Socket(Box<Socket>),
     /// Everything is said; what the peer still sends is thrown away.
     Linger { left: usize },
 }
@@ -173,7 +180,7 @@ impl Connection {
     }
 
     pub fn in_progress(&self) -> bool {
-        matches!(self.phase, Phase::Body(_) | Phase::Busy)
+        matches!(self.phase, Phase::Body(_) | Phase::Busy | Phase::Socket(_))
     }
 
     /// The application's answer is complete (it may still be in the output).
@@ -239,10 +246,11 @@ impl Connection {
         self.dead = true;
         self.output.clear();
         self.deadline_ms = NEVER;
-        if matches!(self.phase, Phase::Busy) {
-            Fate::Keep
-        } else {
-            Fate::Close
+        self.tell_of_the_end(ABNORMAL, "");
+        match &self.phase {
+            Phase::Busy => Fate::Keep,
+            Phase::Socket(socket) if socket.attached => Fate::Keep,
+            _ => Fate::Close,
         }
     }
 
@@ -260,6 +268,7 @@ impl Connection {
                 self.deadline_ms = NEVER;
                 Fate::Keep
             }
+            Phase::Socket(_) => self.on_socket_deadline(core),
             Phase::Linger { .. } => Fate::Close,
             Phase::Head if !self.parser.started() => Fate::Close,
             Phase::Head => self.refuse(core, &timed_out("request head")),
@@ -305,7 +314,7 @@ impl Connection {
         let needed = match self.phase {
             Phase::Body(_) => true,
             Phase::Busy => self.begun_at.is_some(),
-            Phase::Head | Phase::Linger { .. } => false,
+            Phase::Head | Phase::Socket(_) | Phase::Linger { .. } => false,
         };
         if self.consumed == self.input.len() && self.input.capacity() > 0 && !needed {
             self.release_input(core);

@@ -21,7 +21,8 @@ impl Connection {
             match &self.phase {
                 // The peer's next request stays in the kernel: that is its back-pressure.
                 Phase::Busy => return Fate::Keep,
-                Phase::Head
+                Phase::Socket(socket) if socket.is_full() => return Fate::Keep,
+                Phase::Head | Phase::Socket(_)
                     if self.output.pending() > core.config.response_buffer_memory as u64 =>
                 {
                     return Fate::Keep;
@@ -113,6 +114,8 @@ impl Connection {
     pub(super) fn on_end_of_input(&mut self, core: &mut Core) -> Fate {
         match self.phase {
             Phase::Busy => Fate::Keep,
+            // A WebSocket ends with a Close; this is none.
+            Phase::Socket(_) => self.on_broken(),
             Phase::Linger { .. } => Fate::Close,
             // It may have shut only its own side, and waits for an answer to what it takes for a request.
             Phase::Head if self.parser.started() && !self.closing => {
@@ -133,6 +136,7 @@ impl Connection {
         loop {
             match &mut self.phase {
                 Phase::Busy => return Fate::Keep,
+                Phase::Socket(_) => return self.advance_socket(core),
                 Phase::Linger { left } => {
                     let count = self.input.len() - self.consumed;
                     self.consumed = self.input.len();

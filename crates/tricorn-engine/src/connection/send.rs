@@ -3,6 +3,7 @@ use std::io::IoSlice;
 use std::os::fd::AsFd;
 
 use rustix::io::Errno;
+use rustix::net::Shutdown;
 use tricorn_proto::response::BodyEncoder;
 
 use super::{Connection, Fate, Phase};
@@ -102,9 +103,11 @@ impl Connection {
         if !self.output.is_empty() {
             match self.output.flush(self.socket.as_fd(), &mut core.pool) {
                 Ok((Flush::Empty, _)) => {
-                    self.stalled = false;
-                    if matches!(self.phase, Phase::Busy) {
-                        self.deadline_ms = NEVER;
+                    let had_stalled = std::mem::take(&mut self.stalled);
+                    match self.phase {
+                        Phase::Busy => self.deadline_ms = NEVER,
+                        Phase::Socket(_) if had_stalled => self.rest_socket(core),
+                        _ => {}
                     }
                 }
                 Ok((Flush::Blocked, sent)) => {
@@ -120,8 +123,12 @@ impl Connection {
                 Err(_) => return self.on_broken(),
             }
         }
-        if self.closing && !self.in_progress() {
+        if self.closing && (!self.in_progress() || self.is_parted()) {
             return self.begin_close(core);
+        }
+        if self.closing && matches!(self.phase, Phase::Socket(_)) {
+            // The driver has still to hear of it; the peer need not wait for that. It may be gone already.
+            let _ = rustix::net::shutdown(&self.socket, Shutdown::Write);
         }
         Fate::Keep
     }
@@ -167,6 +174,9 @@ impl Connection {
 
     /// The output has room again: requests that waited for it may go on.
     fn resume(&mut self, core: &mut Core) -> Fate {
+        if matches!(self.phase, Phase::Socket(_)) && !self.closing && self.readable {
+            return self.on_readable(core);
+        }
         if !matches!(self.phase, Phase::Head) || self.closing {
             return Fate::Keep;
         }

@@ -11,6 +11,7 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tricorn_proto::ws::CloseCode;
 use tricorn_scoreboard::Slot;
 
 use crate::clock::{self, HttpDate};
@@ -376,6 +377,7 @@ impl Engine {
             // Leaving the set cannot fail.
             let _ = inner.arm_listeners(None);
             inner.shorten_idle_deadlines();
+            inner.close_sockets();
         }
         if let Some(slot) = self.slot {
             slot.set_accepting(false);
@@ -542,6 +544,19 @@ impl Inner {
                 connection.deadline_ms = connection.deadline_ms.min(deadline);
                 self.table.note_deadline(key);
             }
+        }
+    }
+
+    /// WebSockets do not end by themselves: their clients come back to another worker.
+    fn close_sockets(&mut self) {
+        for key in self.table.keys() {
+            self.with(key, |connection, core| match connection.phase {
+                Phase::Socket(_) => {
+                    let code = CloseCode::SERVICE_RESTART;
+                    (connection.say_close(core, code, ""), ())
+                }
+                _ => (Fate::Keep, ()),
+            });
         }
     }
 

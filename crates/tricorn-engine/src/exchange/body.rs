@@ -55,6 +55,26 @@ impl Exchange {
         })
     }
 
+    /// What `poll_body` has made sure of: bytes that are at hand. Empty at the end of the body.
+    pub fn peek_body(&self) -> &[u8] {
+        match &self.parts.body {
+            Body::Streamed(stream) => &stream.surplus[stream.taken..],
+            Body::Buffered { position } => match &self.parts.store {
+                Store::Memory(data) => &data[(*position as usize).min(data.len())..],
+                Store::File { .. } => &[],
+            },
+        }
+    }
+
+    /// They were taken.
+    pub fn consume_body(&mut self) {
+        let length = self.parts.store.len();
+        match &mut self.parts.body {
+            Body::Streamed(stream) => stream.taken = stream.surplus.len(),
+            Body::Buffered { position } => *position = length,
+        }
+    }
+
     /// The body has been read to its end, as far as is known without looking at the peer.
     pub fn body_has_ended(&self) -> bool {
         match &self.parts.body {
@@ -176,12 +196,9 @@ impl Exchange {
         stream.taken = 0;
         let mut inner = engine.lock();
         inner.core.now_ms = clock::now_ms();
-        let deadline_ms = inner
-            .core
-            .body_deadline(stream.started_ms, stream.received);
+        let deadline_ms = inner.core.body_deadline(stream.started_ms, stream.received);
         let step = inner.with(self.key, |connection, core| {
-            let step =
-                connection.read_streamed(core, &mut stream.decoder, &mut stream.surplus);
+            let step = connection.read_streamed(core, &mut stream.decoder, &mut stream.surplus);
             let waits = matches!(step, Ok(StreamStep::Wait));
             let late = std::mem::take(&mut connection.late);
             if waits && late {

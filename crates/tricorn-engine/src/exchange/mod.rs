@@ -3,6 +3,7 @@
 //! Not the connection: an exchange may outlive its peer; writes then report [`Gone`].
 //! Invariant: an exchange ends exactly once (`finish`, `fail`, or being dropped, which cuts the connection).
 mod body;
+mod channel;
 mod response;
 
 use std::io;
@@ -16,6 +17,7 @@ use tricorn_proto::response::{BodyEncoder, HeadEncoder};
 use tricorn_proto::{Head, Reject};
 
 pub(crate) use self::body::StreamStep;
+pub use self::channel::Channel;
 use crate::connection::{Awaited, Fate, Parts};
 use crate::engine::{Engine, Ready};
 use crate::peer::{Ends, ListenerInfo, Peer};

@@ -3,7 +3,7 @@ use std::fs::File;
 
 use rustix::event::PollFlags;
 use tricorn_proto::response::{
-    BodyEncoder, HeadEncoder, ResponseContext, error_page, informational,
+    BodyEncoder, HeadEncoder, ResponseContext, error_page, informational, trailer_fields,
 };
 use tricorn_proto::{AppFault, Reject};
 
@@ -17,15 +17,26 @@ use crate::notice::Notice;
 const DIRECT: usize = 8 * 1024;
 
 impl Exchange {
-    /// Informational response (103): sent at once. No-op on HTTP/1.0 or after `end_head`.
-    pub fn early_hints(&mut self, fields: &[(&[u8], &[u8])]) -> Result<(), AppFault> {
-        if !self.parts.head.is_http_1_1() || self.head_ended() {
-            return Ok(());
-        }
+    /// Informational response (`103 Early Hints`): sent at once. No-op on HTTP/1.0 or after `end_head`.
+    pub fn informational<'a>(
+        &mut self,
+        status: &[u8],
+        fields: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
+    ) -> Result<(), AppFault> {
         let mut out = Vec::with_capacity(256);
-        informational(&mut out, b"103 Early Hints", fields.iter().copied())?;
-        self.engine.send_now(self.key, &out);
+        informational(&mut out, status, fields)?;
+        if self.parts.head.is_http_1_1() && !self.head_ended() {
+            self.engine.send_now(self.key, &out);
+        }
         Ok(())
+    }
+
+    /// Fields to be sent behind a chunked body; with any other framing there is no place for them.
+    pub fn add_trailers<'a>(
+        &mut self,
+        fields: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
+    ) -> Result<(), AppFault> {
+        trailer_fields(&mut self.parts.last_fields, fields)
     }
 
     /// Starts the head, throwing away one that was begun but did not leave. `status` is `200 OK`.
@@ -171,10 +182,13 @@ impl Exchange {
     /// As `write_rest`, without waiting: how much of it was taken. When that was not all, the engine reports the
     /// exchange's key as soon as there is room again.
     pub fn try_write_rest(&mut self, rest: &[u8]) -> Result<usize, Gone> {
-        let (taken, _) = self.engine.send(self.key, &[], rest, true).map_err(|gone| {
-            self.gone = true;
-            gone
-        })?;
+        let (taken, _) = self
+            .engine
+            .send(self.key, &[], rest, true)
+            .map_err(|gone| {
+                self.gone = true;
+                gone
+            })?;
         if taken < rest.len() {
             self.has_room()?;
         }
@@ -314,7 +328,7 @@ impl Exchange {
         let mut cut = self.gone;
         let parts = &mut *self.parts;
         if let Response::Ended(encoder) = &mut parts.response {
-            let whole = encoder.finish(&mut parts.out);
+            let whole = encoder.finish(&mut parts.out, &parts.last_fields);
             cut |= !whole;
             if !self.parts.out.is_empty() || !self.sent_any {
                 let sent = self.engine.send(self.key, &self.parts.out, &[], true);

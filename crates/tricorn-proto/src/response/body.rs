@@ -107,10 +107,13 @@ impl BodyEncoder {
         }
     }
 
-    /// Ends the body; `false` when it is shorter than announced, so that the connection must be cut.
-    pub fn finish(&mut self, out: &mut Vec<u8>) -> bool {
+    /// Ends the body, with `trailers` (see [`super::trailer_fields`]) when it is chunked; `false` when it is shorter than
+    /// announced, so that the connection must be cut.
+    pub fn finish(&mut self, out: &mut Vec<u8>, trailers: &[u8]) -> bool {
         if self.plan.kind == BodyKind::Chunked {
-            out.extend_from_slice(b"0\r\n\r\n");
+            out.extend_from_slice(b"0\r\n");
+            out.extend_from_slice(trailers);
+            out.extend_from_slice(b"\r\n");
         }
         self.left == 0
     }

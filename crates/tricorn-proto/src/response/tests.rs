@@ -309,7 +309,7 @@ fn body(kind: BodyKind, blocks: &[&[u8]]) -> (Vec<u8>, bool) {
     for block in blocks {
         encoder.put(&mut out, block);
     }
-    let complete = encoder.finish(&mut out);
+    let complete = encoder.finish(&mut out, b"");
     (out, complete)
 }
 
@@ -360,7 +360,7 @@ fn framing_around_bytes_sent_another_way_equals_put() {
             out.extend_from_slice(&b"abcde"[..taken as usize]);
             encoder.put_tail(&mut out);
         }
-        encoder.finish(&mut out);
+        encoder.finish(&mut out, b"");
         assert_eq!(out, body(kind, &[b"abcde"]).0, "{kind:?}");
     }
 }

@@ -2,7 +2,7 @@
 //! loop and calls the application.
 //!
 //! Invariant: no borrow is held while Python code runs, because any of it may switch to another green thread.
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::os::fd::RawFd;
 use std::rc::Rc;
 
@@ -23,6 +23,8 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 struct Shared {
     pollable: Pollable,
     gateway: Wsgi,
+    /// Requests in the application.
+    running: Cell<usize>,
 }
 
 /// The engine of a worker whose requests run in green threads.
@@ -39,7 +41,11 @@ impl GreenEngine {
         let pollable = Pollable::open(worker, |_| {})?;
         let gateway = Wsgi::new(worker, Some(waiter))?;
         Ok(GreenEngine {
-            shared: Rc::new(Shared { pollable, gateway }),
+            shared: Rc::new(Shared {
+                pollable,
+                gateway,
+                running: Cell::new(0),
+            }),
         })
     }
 
@@ -53,9 +59,11 @@ impl GreenEngine {
 
     /// The next request, as a call to be made; None when there is none, or when as many run as may.
     fn next(&self, py: Python<'_>) -> PyResult<Option<GreenCall>> {
-        let Some(exchange) = self.shared.pollable.next(py)? else {
+        let running = &self.shared.running;
+        let Some(exchange) = self.shared.pollable.next(py, running.get())? else {
             return Ok(None);
         };
+        running.set(running.get() + 1);
         let call = self.shared.gateway.begin(py, &exchange)?;
         Ok(Some(GreenCall {
             shared: self.shared.clone(),
@@ -127,7 +135,9 @@ impl GreenCall {
     fn environ(&self, py: Python<'_>) -> PyResult<Option<Py<PyDict>>> {
         let gateway = &self.shared.gateway;
         self.with(|state| match state.exchange.take() {
-            Some(exchange) => gateway.prepare(py, &mut state.call, exchange).map(|()| true),
+            Some(exchange) => gateway
+                .prepare(py, &mut state.call, exchange)
+                .map(|()| true),
             None => Ok(true),
         })?;
         let state = self.state.borrow();
@@ -159,10 +169,10 @@ impl GreenCall {
         })
     }
 
-    /// Answers what is not answered yet. `error`: what the application raised. Returns whether others wait for its place.
+    /// Answers what is not answered yet. `error`: what the application raised.
     ///
     /// Raises what is no `Exception`, once the request is answered.
-    fn end(&self, py: Python<'_>, error: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
+    fn end(&self, py: Python<'_>, error: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let mut state = self.state.take().ok_or_else(over)?;
         let gateway = &self.shared.gateway;
         let response = state.call.response();
@@ -173,7 +183,8 @@ impl GreenCall {
             (None, None) => state.blocks.end(py, response),
         };
         let ended = gateway.end(py, state.call, outcome);
-        let others = self.shared.pollable.end_one();
-        ended.map(|()| others)
+        let running = &self.shared.running;
+        running.set(running.get() - 1);
+        ended
     }
 }

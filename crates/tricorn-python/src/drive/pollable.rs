@@ -2,9 +2,8 @@
 //! flush at the end of the step.
 //!
 //! Not the loop, and not the way the application is called: those are the worker class's. Used by the loop's thread only.
-use std::cell::{Cell, RefCell};
 use std::os::fd::RawFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::prelude::*;
 use tricorn_engine::{EngineConfig, Events, Exchange, clock};
@@ -14,9 +13,8 @@ use super::station::{self, Station};
 
 pub struct Pollable {
     station: Arc<Station>,
-    events: RefCell<Events>,
-    /// Requests in the application, and how many there may be (`worker_connections`).
-    running: Cell<usize>,
+    events: Mutex<Events>,
+    /// How many requests may be in the application (`worker_connections`).
     most: usize,
     pipe: RawFd,
 }
@@ -33,15 +31,10 @@ impl Pollable {
         let most = config.worker_connections.max(1);
         Ok(Pollable {
             station: Station::open(worker, config)?,
-            events: RefCell::new(Events::new()),
-            running: Cell::new(0),
+            events: Mutex::new(Events::new()),
             most,
             pipe: station::signal_pipe(worker)?,
         })
-    }
-
-    pub fn station(&self) -> &Arc<Station> {
-        &self.station
     }
 
     /// Readable while `turn` has something to do.
@@ -52,7 +45,10 @@ impl Pollable {
     /// Handles what has happened, without waiting. Returns the keys of exchanges for which has come what they wait for.
     pub fn turn(&self, py: Python<'_>) -> PyResult<Vec<u64>> {
         let engine = self.station.engine();
-        let turn = engine.turn(&mut self.events.borrow_mut(), 0);
+        let turn = {
+            let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+            engine.turn(&mut events, 0)
+        };
         if turn.notices {
             self.station.attend(py)?;
         }
@@ -62,23 +58,15 @@ impl Pollable {
     }
 
     /// The next request for the application; `None` when there is none, or when as many run as may.
-    pub fn next(&self, py: Python<'_>) -> PyResult<Option<Exchange>> {
-        if self.running.get() >= self.most {
+    pub fn next(&self, py: Python<'_>, running: usize) -> PyResult<Option<Exchange>> {
+        if running >= self.most {
             return Ok(None);
         }
         let Some(exchange) = self.station.engine().next_ready(clock::now_ns()) else {
             return Ok(None);
         };
-        self.running.set(self.running.get() + 1);
         self.station.count_request(py)?;
         Ok(Some(exchange))
-    }
-
-    /// The application has answered a request. True when others had to wait for it: ask for the `next`.
-    pub fn end_one(&self) -> bool {
-        let running = self.running.get();
-        self.running.set(running - 1);
-        running >= self.most && self.station.engine().ready_len() > 0
     }
 
     /// The step of the loop is over: what waits leaves.

@@ -6,8 +6,8 @@ use pyo3::prelude::*;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use tricorn_engine::{Events, Helm, clock};
 
-use super::station::{self, Station};
 use super::settings;
+use super::station::{self, Station};
 use crate::gateway::Wsgi;
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {

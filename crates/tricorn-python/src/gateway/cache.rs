@@ -159,13 +159,21 @@ const KNOWN: &[&str] = &[
     "X-REQUESTED-WITH",
 ];
 
+pub fn kind_of(name: &[u8]) -> NameKind {
+    let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
+    match name.len() {
+        12 if is(b"content-type") => NameKind::Content,
+        14 if is(b"content-length") => NameKind::Content,
+        6 if is(b"cookie") => NameKind::Secret,
+        13 if is(b"authorization") => NameKind::Secret,
+        19 if is(b"proxy-authorization") => NameKind::Secret,
+        _ => NameKind::Plain,
+    }
+}
+
 fn environ_key<'py>(py: Python<'py>, name: &[u8]) -> PyResult<(Bound<'py, PyString>, NameKind)> {
     let upper = name.to_ascii_uppercase();
-    let kind = match upper.as_slice() {
-        b"CONTENT-TYPE" | b"CONTENT-LENGTH" => NameKind::Content,
-        b"AUTHORIZATION" | b"PROXY-AUTHORIZATION" | b"COOKIE" => NameKind::Secret,
-        _ => NameKind::Plain,
-    };
+    let kind = kind_of(&upper);
     let mut key = Vec::with_capacity(upper.len() + 5);
     if kind != NameKind::Content {
         key.extend_from_slice(b"HTTP_");

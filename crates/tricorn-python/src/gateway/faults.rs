@@ -76,6 +76,10 @@ impl ErrorLog {
         self.plain(py, "debug", message);
     }
 
+    pub fn error(&self, py: Python<'_>, message: &str) {
+        self.plain(py, "error", message);
+    }
+
     fn plain(&self, py: Python<'_>, level: &str, message: &str) {
         if let Err(failure) = self.log.bind(py).call_method1(level, (message,)) {
             failure.write_unraisable(py, Some(self.log.bind(py)));

@@ -3,6 +3,7 @@
 //! `wsgi` calls a WSGI application for one exchange (PEP 3333). Knows no socket and no loop: which thread calls it,
 //! and when, is the driver's business.
 mod access;
+pub mod asgi;
 mod cache;
 mod deliver;
 mod environ;
@@ -26,6 +27,7 @@ pub use wsgi::{Call, Wsgi};
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<file_wrapper::FileWrapper>()?;
+    asgi::register(module)?;
     module.add(
         "RequestBodyError",
         module.py().get_type::<response::RequestBodyError>(),

@@ -259,11 +259,7 @@ impl Response {
         })
     }
 
-    fn write_rest(
-        &self,
-        py: Python<'_>,
-        mut rest: &[u8],
-    ) -> PyResult<Option<Result<(), Gone>>> {
+    fn write_rest(&self, py: Python<'_>, mut rest: &[u8]) -> PyResult<Option<Result<(), Gone>>> {
         if self.waiter.is_none() {
             return Ok(self.detached(py, |exchange| exchange.write_rest(rest)));
         }

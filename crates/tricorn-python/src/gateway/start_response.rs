@@ -412,7 +412,7 @@ fn early_hints(response: &Bound<'_, Response>, headers: &Bound<'_, PyAny>) -> Py
         .collect();
     let mut state = response.get().lock(py);
     let outcome = match state.exchange.as_mut() {
-        Some(exchange) if !exchange.head_ended() => exchange.early_hints(&borrowed),
+        Some(exchange) => exchange.informational(b"103 Early Hints", borrowed),
         _ => Ok(()),
     };
     drop(state);

@@ -143,12 +143,7 @@ impl Wsgi {
     }
 
     /// Environ, application, blocks.
-    fn respond(
-        &self,
-        py: Python<'_>,
-        call: &mut Call,
-        exchange: Exchange,
-    ) -> Result<(), Failure> {
+    fn respond(&self, py: Python<'_>, call: &mut Call, exchange: Exchange) -> Result<(), Failure> {
         self.prepare(py, call, exchange)?;
         let environ = call.environ.as_ref();
         let arguments = (environ, call.start_response(py));
@@ -242,12 +237,7 @@ impl Wsgi {
     }
 
     /// Ends the exchange: logs the fault, answers it when nothing has left, writes the access line.
-    fn conclude(
-        &self,
-        py: Python<'_>,
-        call: &Call,
-        outcome: Result<(), Failure>,
-    ) -> PyResult<()> {
+    fn conclude(&self, py: Python<'_>, call: &Call, outcome: Result<(), Failure>) -> PyResult<()> {
         let response = call.response();
         let Some(exchange) = response.release(py) else {
             return Ok(());
@@ -279,13 +269,7 @@ impl Wsgi {
     }
 
     /// Puts an exception into the log. Returns what to answer if nothing has left yet.
-    fn explain(
-        &self,
-        py: Python<'_>,
-        call: &Call,
-        error: &PyErr,
-        exchange: &Exchange,
-    ) -> Reject {
+    fn explain(&self, py: Python<'_>, call: &Call, error: &PyErr, exchange: &Exchange) -> Reject {
         let (fault, gone) = {
             let mut state = call.response().lock(py);
             (state.body_fault.take(), state.gone)
@@ -328,13 +312,7 @@ impl Wsgi {
     }
 
     /// The access line. `refusal`: what is answered instead of the application's response.
-    fn record(
-        &self,
-        py: Python<'_>,
-        call: &Call,
-        exchange: &Exchange,
-        refusal: Option<&Reject>,
-    ) {
+    fn record(&self, py: Python<'_>, call: &Call, exchange: &Exchange, refusal: Option<&Reject>) {
         if !self.access.is_enabled() {
             return;
         }

@@ -81,6 +81,6 @@ pub(super) const SERVER_MECHANICS: &[Setting] = &[
         .help("Underscore header names trusted proxies may send into the environ."),
     Setting::new("header_map", Choice(&HEADER_MAP), text("drop")).flags(&["--header-map"])
         .help("What to do with header names containing underscores."),
-    Setting::new("root_path", Text, text("")).flags(&["--root-path"]).metavar("STRING").not_yet()
+    Setting::new("root_path", Text, text("")).flags(&["--root-path"]).metavar("STRING")
         .help("Value of root_path in ASGI scopes."),
 ];

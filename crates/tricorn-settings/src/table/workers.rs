@@ -1,5 +1,6 @@
 //! How many processes and threads serve, and for how long.
-use super::{Setting, int, text};
+use super::Action::*;
+use super::{Setting, int, text, truth};
 use crate::kind::Kind::*;
 use crate::kind::WordChoice;
 
@@ -36,14 +37,20 @@ pub(super) const WORKER_PROCESSES: &[Setting] = &[
         .help("Seconds workers get to finish after a stop or reload before SIGKILL."),
     Setting::new("keepalive", Count, int(2)).flags(&["--keep-alive"]).metavar("INT")
         .help("Seconds an idle persistent connection stays open, with every worker class."),
-    Setting::new("asgi_loop", Choice(&ASGI_LOOP), text("auto")).flags(&["--asgi-loop"]).metavar("STRING").not_yet()
+    Setting::new("asgi_loop", Choice(&ASGI_LOOP), text("auto")).flags(&["--asgi-loop"]).metavar("STRING")
         .help("Event loop implementation of the asgi worker."),
-    Setting::new("asgi_lifespan", Choice(&ASGI_LIFESPAN), text("auto")).flags(&["--asgi-lifespan"]).metavar("STRING").not_yet()
+    Setting::new("asgi_lifespan", Choice(&ASGI_LIFESPAN), text("auto")).flags(&["--asgi-lifespan"]).metavar("STRING")
         .help("Whether the asgi worker runs the lifespan protocol."),
-    Setting::new("asgi_disconnect_grace_period", Count, int(3)).flags(&["--asgi-disconnect-grace-period"]).metavar("INT").not_yet()
+    Setting::new("asgi_disconnect_grace_period", Count, int(3)).flags(&["--asgi-disconnect-grace-period"]).metavar("INT")
         .help("Seconds an ASGI app may continue after the client left."),
-    Setting::new("websocket_max_message_size", Count, int(16777216)).flags(&["--websocket-max-message-size"]).metavar("INT").not_yet()
+    Setting::new("websocket_max_message_size", Count, int(16777216)).flags(&["--websocket-max-message-size"]).metavar("INT")
         .help("Largest incoming WebSocket message in bytes; zero is unlimited."),
+    Setting::new("websocket_ping_interval", Count, int(20)).flags(&["--websocket-ping-interval"]).metavar("INT").own()
+        .help("Seconds between the pings sent on a quiet WebSocket; zero sends none."),
+    Setting::new("websocket_ping_timeout", Count, int(20)).flags(&["--websocket-ping-timeout"]).metavar("INT").own()
+        .help("Seconds a WebSocket may take to answer a ping before it counts as gone; zero is unlimited."),
+    Setting::new("websocket_deflate", Bool, truth(true)).flags(&["--no-websocket-deflate"]).action(StoreFalse).own()
+        .help("Compress WebSocket messages for clients that ask for it (permessage-deflate)."),
     Setting::new("http_parser", Choice(&HTTP_PARSER), text("auto")).flags(&["--http-parser"]).metavar("STRING").no_effect("there is one parser, and it is the fast one")
         .help("Gunicorn chooses here between its C parser and its Python parser."),
 ];

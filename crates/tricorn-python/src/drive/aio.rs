@@ -1,0 +1,104 @@
+//! The driver of asyncio loops (asgi), as far as it is not Python: `python/tricorn/workers/asgi.py` has the loop.
+use std::os::fd::RawFd;
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::pollable::Pollable;
+use crate::gateway::asgi::{self, Host};
+
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<AsgiEngine>()
+}
+
+/// The engine of a worker whose application lives in an asyncio loop.
+#[pyclass(frozen, module = "tricorn._core")]
+struct AsgiEngine {
+    pollable: Pollable,
+    host: Arc<Host>,
+}
+
+impl AsgiEngine {
+    fn take_requests(&self, py: Python<'_>) -> PyResult<()> {
+        while let Some(exchange) = self.pollable.next(py, self.host.running())? {
+            asgi::begin(py, &self.host, exchange)?;
+        }
+        Ok(())
+    }
+}
+
+#[pymethods]
+impl AsgiEngine {
+    /// `converse`: makes the coroutine that calls the application; `state`: what lifespan has left for requests.
+    #[new]
+    fn new(
+        worker: &Bound<'_, PyAny>,
+        event_loop: &Bound<'_, PyAny>,
+        converse: Py<PyAny>,
+        state: Option<Py<PyDict>>,
+    ) -> PyResult<Self> {
+        // The body belongs to the application while it comes: `receive()` is made for that.
+        let pollable = Pollable::open(worker, |config| config.request_buffering = false)?;
+        let host = Arc::new(Host::new(worker, event_loop, converse, state)?);
+        Ok(AsgiEngine { pollable, host })
+    }
+
+    fn fileno(&self) -> RawFd {
+        self.pollable.fileno()
+    }
+
+    /// To be called when the descriptor is readable: everything that can go on does.
+    fn turn(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let engine = slf.get();
+        let due = engine.host.begin_step();
+        for key in engine.pollable.turn(py)? {
+            engine.host.wake(py, key)?;
+        }
+        engine.take_requests(py)?;
+        engine.pollable.flush();
+        if !due {
+            engine.host.end_step();
+        }
+        if engine.host.has_fresh() {
+            engine.host.settle_soon(py)?;
+        }
+        Ok(())
+    }
+
+    /// The end of a step of the loop in which something was written or ended.
+    fn settle(&self, py: Python<'_>) -> PyResult<()> {
+        self.host.watch_fresh(py)?;
+        self.take_requests(py)?;
+        self.pollable.flush();
+        self.host.end_step();
+        if self.host.has_fresh() {
+            self.host.settle_soon(py)?;
+        }
+        Ok(())
+    }
+
+    /// Looks after signals, the heartbeat, the log, deadlines and the end. True when everything begun is answered.
+    fn attend(&self, py: Python<'_>) -> PyResult<bool> {
+        self.pollable.attend(py)
+    }
+
+    /// Tasks of the application that have not ended.
+    fn tasks(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
+        self.host.tasks(py)
+    }
+
+    /// Has `settle` called by the loop. To be called once, before the first turn.
+    fn start(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let settle = slf.getattr("settle")?;
+        slf.get().host.set_settle(Some(settle.unbind()));
+        Ok(())
+    }
+
+    fn close(&self, py: Python<'_>) {
+        // It refers to the engine, which refers to it.
+        self.host.set_settle(None);
+        self.pollable.close(py);
+    }
+}

@@ -1,0 +1,280 @@
+//! What the requests of one asgi worker share: the application, the loop, the logs, and who waits for what.
+//!
+//! Invariant: no lock is held while Python code runs.
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use tricorn_scoreboard::Slot;
+
+use super::request::AsgiRequest;
+use super::scope::{Constants, ScopeBuilder};
+use super::socket::{AsgiSocket, SocketSettings};
+use crate::gateway::faults::ErrorLog;
+use crate::log::access::AccessLog;
+
+/// Who is told when the engine reports an exchange.
+pub enum Waiter {
+    Request(Py<AsgiRequest>),
+    Socket(Py<AsgiSocket>),
+}
+
+pub struct Host {
+    pub log: ErrorLog,
+    pub access: AccessLog,
+    pub slot: &'static Slot,
+    pub scopes: ScopeBuilder,
+    pub keep_fields: bool,
+    pub sockets: SocketSettings,
+    /// Seconds that an application may go on after its client has left.
+    pub grace: f64,
+    /// Requests whose answer is not complete, and handshakes.
+    running: AtomicUsize,
+    app: Py<PyAny>,
+    /// `converse(app, scope, receive, send, request)`: the coroutine that calls the application.
+    converse: Py<PyAny>,
+    event_loop: Py<PyAny>,
+    create_future: Py<PyAny>,
+    call_soon: Py<PyAny>,
+    starter: Starter,
+    /// The driver's end of a step, and whether it is on its way.
+    settle: Mutex<Option<Py<PyAny>>>,
+    settling: AtomicBool,
+    waiters: Mutex<HashMap<u64, Waiter>>,
+    /// Requests whose application did not answer at once; their clients are not watched yet.
+    fresh: Mutex<Vec<Py<AsgiRequest>>>,
+    /// Asyncio itself forgets tasks that nobody else holds.
+    tasks: Mutex<HashMap<usize, Py<PyAny>>>,
+}
+
+/// How a coroutine becomes a task.
+enum Starter {
+    /// `asyncio.Task` and its arguments: the first step runs at once, which most requests need no more than.
+    Eager(Py<PyAny>, Py<PyDict>),
+    /// `loop.create_task`: before Python 3.12.
+    Later(Py<PyAny>),
+}
+
+impl Host {
+    /// Reads what it needs of `worker.cfg`, `worker.log` and `worker.asgi`. `state`: what lifespan leaves to requests.
+    pub fn new(
+        worker: &Bound<'_, PyAny>,
+        event_loop: &Bound<'_, PyAny>,
+        converse: Py<PyAny>,
+        state: Option<Py<PyDict>>,
+    ) -> PyResult<Host> {
+        let py = worker.py();
+        let (cfg, log) = (worker.getattr("cfg")?, worker.getattr("log")?);
+        let access = AccessLog::from_config(py, &cfg, &log)?;
+        let constants = Constants {
+            root_path: cfg
+                .getattr("root_path")?
+                .extract::<Option<String>>()?
+                .unwrap_or_default(),
+            http_extensions: extensions(
+                py,
+                &[
+                    "http.response.early_hint",
+                    "http.response.informational",
+                    "http.response.pathsend",
+                    "http.response.zerocopysend",
+                    "http.response.trailers",
+                ],
+            )?,
+            websocket_extensions: extensions(py, &["websocket.http.response"])?,
+            state,
+        };
+        Ok(Host {
+            sockets: SocketSettings::from_config(&cfg)?,
+            keep_fields: access.needs_response_fields() || access.uses_python(),
+            access,
+            log: ErrorLog::new(log.unbind()),
+            slot: crate::arbiter::slot_of(worker)?,
+            scopes: ScopeBuilder::new(constants),
+            grace: cfg.getattr("asgi_disconnect_grace_period")?.extract()?,
+            running: AtomicUsize::new(0),
+            app: worker.getattr("asgi")?.unbind(),
+            converse,
+            create_future: event_loop.getattr("create_future")?.unbind(),
+            call_soon: event_loop.getattr("call_soon")?.unbind(),
+            starter: Starter::of(event_loop)?,
+            event_loop: event_loop.clone().unbind(),
+            settle: Mutex::new(None),
+            settling: AtomicBool::new(false),
+            waiters: Mutex::default(),
+            fresh: Mutex::default(),
+            tasks: Mutex::default(),
+        })
+    }
+
+    // ---- the driver's side
+
+    /// `settle`: called at the end of a step of the loop in which something was written or ended.
+    pub fn set_settle(&self, settle: Option<Py<PyAny>>) {
+        let before = std::mem::replace(&mut *locked(&self.settle), settle);
+        drop(before);
+    }
+
+    /// The driver settles now, or is about to at the end of what it does.
+    pub fn begin_step(&self) -> bool {
+        self.settling.swap(true, Ordering::Relaxed)
+    }
+
+    pub fn end_step(&self) {
+        self.settling.store(false, Ordering::Relaxed);
+    }
+
+    pub fn running(&self) -> usize {
+        self.running.load(Ordering::Relaxed)
+    }
+
+    /// Tasks that have not ended, those with nothing left to answer included.
+    pub fn tasks(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
+        let tasks = locked(&self.tasks);
+        tasks.values().map(|task| task.clone_ref(py)).collect()
+    }
+
+    /// Tells whoever waits for the exchange.
+    pub fn wake(&self, py: Python<'_>, key: u64) -> PyResult<()> {
+        let waiter = {
+            let waiters = locked(&self.waiters);
+            match waiters.get(&key) {
+                Some(Waiter::Request(request)) => Waiter::Request(request.clone_ref(py)),
+                Some(Waiter::Socket(socket)) => Waiter::Socket(socket.clone_ref(py)),
+                None => return Ok(()),
+            }
+        };
+        match waiter {
+            Waiter::Request(request) => AsgiRequest::wake(request.bind(py)),
+            Waiter::Socket(socket) => AsgiSocket::wake(socket.bind(py)),
+        }
+    }
+
+    pub fn has_fresh(&self) -> bool {
+        !locked(&self.fresh).is_empty()
+    }
+
+    /// Watches the clients of requests that the application has not answered in its first step.
+    pub fn watch_fresh(&self, py: Python<'_>) -> PyResult<()> {
+        let fresh = std::mem::take(&mut *locked(&self.fresh));
+        for request in fresh {
+            AsgiRequest::watch(request.bind(py))?;
+        }
+        Ok(())
+    }
+
+    // ---- the side of requests
+
+    pub fn add_fresh(&self, request: Py<AsgiRequest>) {
+        locked(&self.fresh).push(request);
+    }
+
+    /// Has `settle` called once the present step of the loop is over.
+    pub fn settle_soon(&self, py: Python<'_>) -> PyResult<()> {
+        if self.begin_step() {
+            return Ok(());
+        }
+        let settle = locked(&self.settle)
+            .as_ref()
+            .map(|settle| settle.clone_ref(py));
+        if let Some(settle) = settle {
+            self.call_soon.bind(py).call1((settle,))?;
+        }
+        Ok(())
+    }
+
+    pub fn wait(&self, key: u64, waiter: Waiter) {
+        let before = locked(&self.waiters).insert(key, waiter);
+        drop(before);
+    }
+
+    /// The exchange is over: nothing is reported of it any more.
+    pub fn forget(&self, key: u64) {
+        let before = locked(&self.waiters).remove(&key);
+        drop(before);
+    }
+
+    /// One fewer is in the application.
+    pub fn end_request(&self) {
+        self.running.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub fn future<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.create_future.bind(py).call0()
+    }
+
+    pub fn call_later(
+        &self,
+        py: Python<'_>,
+        seconds: f64,
+        callback: Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        self.event_loop
+            .bind(py)
+            .call_method1(intern!(py, "call_later"), (seconds, callback))?;
+        Ok(())
+    }
+
+    /// Calls the application. Returns the task when it has not ended yet.
+    pub fn start<'py>(
+        &self,
+        py: Python<'py>,
+        scope: Bound<'py, PyDict>,
+        conversation: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.running.fetch_add(1, Ordering::Relaxed);
+        let receive = conversation.getattr(intern!(py, "receive"))?;
+        let send = conversation.getattr(intern!(py, "send"))?;
+        let arguments = (&self.app, scope, receive, send, conversation);
+        let coroutine = self.converse.bind(py).call1(arguments)?;
+        let task = match &self.starter {
+            Starter::Eager(class, options) => {
+                class.bind(py).call((coroutine,), Some(options.bind(py)))?
+            }
+            Starter::Later(create_task) => create_task.bind(py).call1((coroutine,))?,
+        };
+        if task.call_method0(intern!(py, "done"))?.is_truthy()? {
+            return Ok(None);
+        }
+        let before =
+            locked(&self.tasks).insert(conversation.as_ptr() as usize, task.clone().unbind());
+        drop(before);
+        Ok(Some(task))
+    }
+
+    /// The application has returned.
+    pub fn end(&self, conversation: *mut pyo3::ffi::PyObject) {
+        let task = locked(&self.tasks).remove(&(conversation as usize));
+        drop(task);
+    }
+}
+
+impl Starter {
+    fn of(event_loop: &Bound<'_, PyAny>) -> PyResult<Starter> {
+        let py = event_loop.py();
+        if py.version_info() < (3, 12) {
+            let create_task = event_loop.getattr("create_task")?;
+            return Ok(Starter::Later(create_task.unbind()));
+        }
+        let options = PyDict::new(py);
+        options.set_item("loop", event_loop)?;
+        options.set_item("eager_start", true)?;
+        let class = py.import("asyncio")?.getattr("Task")?;
+        Ok(Starter::Eager(class.unbind(), options.unbind()))
+    }
+}
+
+fn extensions(py: Python<'_>, names: &[&str]) -> PyResult<Py<PyDict>> {
+    let dict = PyDict::new(py);
+    for name in names {
+        dict.set_item(name, PyDict::new(py))?;
+    }
+    Ok(dict.unbind())
+}
+
+pub fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

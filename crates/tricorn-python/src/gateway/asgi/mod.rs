@@ -1,0 +1,34 @@
+//! The gateway of ASGI applications: scope, receive and send for each request.
+//!
+//! Knows no poller and no loop beyond making futures and tasks: when a request comes, and when the engine has something
+//! to report, is the driver's to say. Source: the ASGI specification 3.0.
+mod awaitable;
+mod event;
+mod host;
+mod request;
+mod scope;
+mod socket;
+
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+use tricorn_engine::Exchange;
+
+pub use host::Host;
+use request::{AsgiRequest, ClientDisconnected};
+use socket::AsgiSocket;
+
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = module.py();
+    awaitable::register(module)?;
+    module.add("ClientDisconnected", py.get_type::<ClientDisconnected>())
+}
+
+/// Gives a request to the application.
+pub fn begin(py: Python<'_>, host: &Arc<Host>, exchange: Exchange) -> PyResult<()> {
+    if socket::is_handshake(exchange.head()) {
+        AsgiSocket::begin(py, host, exchange)
+    } else {
+        AsgiRequest::begin(py, host, exchange)
+    }
+}

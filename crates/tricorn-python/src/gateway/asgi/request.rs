@@ -1,0 +1,691 @@
+//! One HTTP request of an ASGI application: its `receive` and `send`.
+//!
+//! Not the task that runs the application: that may go on when the answer is complete, and the next request of the
+//! connection does not wait for it. Invariants: the lock is not held while Python code runs; an exchange ends exactly once;
+//! blocks leave in the order of the calls of `send`. Source: the ASGI specification, "HTTP & WebSocket", 2.4.
+use std::collections::VecDeque;
+use std::os::fd::BorrowedFd;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use pyo3::exceptions::{PyException, PyOSError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+use tricorn_engine::{BodyError, Exchange, Gone, Written, clock};
+use tricorn_proto::response::reason;
+use tricorn_proto::{AppFault, Reject, RejectKind};
+
+use super::awaitable::{done, pending, ready};
+use super::event::{Fields, HttpEvent, http_event, misplaced};
+use super::host::{Host, Waiter, locked};
+use super::scope::Kind;
+use crate::gateway::access::Source;
+use crate::gateway::response::OwnedField;
+
+pyo3::create_exception!(
+    tricorn._core,
+    ClientDisconnected,
+    PyOSError,
+    "The client has left: nothing can be sent any more."
+);
+
+#[pyclass(frozen, module = "tricorn._core")]
+pub struct AsgiRequest {
+    host: Arc<Host>,
+    key: u64,
+    received_ns: u64,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Until the answer is complete or has failed.
+    exchange: Option<Exchange>,
+    /// The request's place among those in flight.
+    mark: Option<usize>,
+    status: u16,
+    /// The application's fields, when the access log wants them.
+    fields: Vec<OwnedField>,
+    started: bool,
+    /// Trailer fields are to come after the body.
+    trailers_due: bool,
+    body_ended: bool,
+    /// All of the request's body was given to the application.
+    received_all: bool,
+    /// The peer has left.
+    left: bool,
+    /// Futures of `receive()`, oldest first.
+    receivers: Vec<Py<PyAny>>,
+    /// What `send()` has not handed over yet, oldest first.
+    backlog: VecDeque<Unsent>,
+    /// Set while the application runs; a cycle that `end` breaks.
+    task: Option<Py<PyAny>>,
+    expires: bool,
+    /// The host counts it as running.
+    open: bool,
+}
+
+/// A block on its way to the engine.
+struct Unsent {
+    block: Py<PyBytes>,
+    more: bool,
+    stage: Stage,
+    future: Py<PyAny>,
+}
+
+/// What is left to do for a block.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Write,
+    /// From this offset on.
+    Rest(usize),
+    Room,
+}
+
+/// What `receive()` gives.
+enum Incoming {
+    Body(Py<PyBytes>, bool),
+    Left,
+}
+
+impl State {
+    /// What there is to receive now; `None` leaves it to the engine to report.
+    fn poll_receive(&mut self, py: Python<'_>) -> Option<Incoming> {
+        let Some(exchange) = self.exchange.as_mut().filter(|_| !self.left) else {
+            return Some(Incoming::Left);
+        };
+        if self.received_all {
+            self.left = exchange.peer_has_left();
+            return self.left.then_some(Incoming::Left);
+        }
+        match exchange.poll_body() {
+            Ok(None) => None,
+            Ok(Some(())) => {
+                let block = PyBytes::new(py, exchange.peek_body()).unbind();
+                exchange.consume_body();
+                self.received_all = exchange.body_has_ended();
+                Some(Incoming::Body(block, !self.received_all))
+            }
+            Err(error) => {
+                self.left = true;
+                if let BodyError::Reject(reject) = error {
+                    self.refuse(&reject);
+                }
+                Some(Incoming::Left)
+            }
+        }
+    }
+
+    /// The request's body is malformed, too large or too slow: answered here, because the application hears only that
+    /// the client is gone.
+    fn refuse(&mut self, reject: &Reject) {
+        if let Some(exchange) = self.exchange.take() {
+            self.status = reject.status();
+            exchange.fail(reject);
+        }
+    }
+
+    /// Hands over what can be. True when that was all of it.
+    fn hand_over(&mut self, block: &[u8], more: bool, stage: &mut Stage) -> Result<bool, Gone> {
+        let exchange = self.exchange.as_mut().ok_or(Gone)?;
+        loop {
+            match *stage {
+                Stage::Write => {
+                    if !exchange.head_ended() {
+                        let whole = !more && !self.trailers_due;
+                        exchange.end_head(whole.then_some(block.len() as u64));
+                    }
+                    *stage = match exchange.write(block)? {
+                        Written::All => return Ok(true),
+                        Written::Full => Stage::Room,
+                        Written::Part(rest) => Stage::Rest(rest.start),
+                    };
+                }
+                Stage::Rest(offset) => {
+                    let taken = exchange.try_write_rest(&block[offset..])?;
+                    if offset + taken < block.len() {
+                        *stage = Stage::Rest(offset + taken);
+                        return Ok(false);
+                    }
+                    *stage = Stage::Room;
+                }
+                // The engine has all of it; the last block need not wait for a slow peer.
+                Stage::Room if !more => return Ok(true),
+                Stage::Room => return exchange.has_room(),
+            }
+        }
+    }
+}
+
+impl AsgiRequest {
+    /// Calls the application for a request.
+    pub fn begin(py: Python<'_>, host: &Arc<Host>, exchange: Exchange) -> PyResult<()> {
+        let scope = host.scopes.build(py, &exchange, Kind::Http)?;
+        let head = exchange.head();
+        let received_ns = exchange.received_ns();
+        let mark = host
+            .slot
+            .begin_request(head.method(), head.target(), received_ns / 1_000_000);
+        let request = AsgiRequest {
+            host: host.clone(),
+            key: exchange.key(),
+            received_ns,
+            state: Mutex::new(State {
+                exchange: Some(exchange),
+                open: true,
+                mark,
+                ..State::default()
+            }),
+        };
+        let this = Bound::new(py, request)?;
+        let Some(task) = host.start(py, scope, this.as_any())? else {
+            return Ok(());
+        };
+        this.get().lock().task = Some(task.unbind());
+        host.add_fresh(this.unbind());
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        locked(&self.state)
+    }
+
+    /// The application has not answered at once: from now on its client may leave.
+    pub fn watch(this: &Bound<'_, Self>) -> PyResult<()> {
+        let request = this.get();
+        if request.lock().exchange.is_none() {
+            return Ok(());
+        }
+        request
+            .host
+            .wait(request.key, Waiter::Request(this.clone().unbind()));
+        let left = {
+            let mut state = request.lock();
+            let left = state.exchange.as_mut().is_some_and(Exchange::peer_has_left);
+            state.left |= left;
+            left
+        };
+        if left { Self::on_left(this) } else { Ok(()) }
+    }
+
+    /// The engine has something to report.
+    pub fn wake(this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
+        let request = this.get();
+        request.send_backlog(py)?;
+        let receivers = std::mem::take(&mut request.lock().receivers);
+        let mut waiting = Vec::new();
+        for receiver in receivers {
+            if is_over(receiver.bind(py))? {
+                continue;
+            }
+            let incoming = request.lock().poll_receive(py);
+            match incoming {
+                Some(incoming) => resolve(receiver.bind(py), request.message(py, incoming)?)?,
+                None => waiting.push(receiver),
+            }
+        }
+        let left = {
+            let mut state = request.lock();
+            waiting.append(&mut state.receivers);
+            state.receivers = waiting;
+            if let Some(exchange) = state.exchange.as_mut() {
+                let left = exchange.peer_has_left();
+                state.left |= left;
+            }
+            state.left
+        };
+        request.note_refusal(py)?;
+        request.host.settle_soon(py)?;
+        if left { Self::on_left(this) } else { Ok(()) }
+    }
+
+    /// Tells those who wait that the client is gone, and gives the application some time.
+    fn on_left(this: &Bound<'_, Self>) -> PyResult<()> {
+        let py = this.py();
+        let request = this.get();
+        let (receivers, expires) = {
+            let mut state = request.lock();
+            let expires = !std::mem::replace(&mut state.expires, true);
+            (std::mem::take(&mut state.receivers), expires)
+        };
+        for receiver in receivers {
+            if !is_over(receiver.bind(py))? {
+                resolve(receiver.bind(py), request.message(py, Incoming::Left)?)?;
+            }
+        }
+        if !expires {
+            return Ok(());
+        }
+        let expire = this.getattr(intern!(py, "expire"))?;
+        request.host.call_later(py, request.host.grace, expire)
+    }
+
+    fn send_backlog(&self, py: Python<'_>) -> PyResult<()> {
+        loop {
+            let Some(mut unsent) = self.lock().backlog.pop_front() else {
+                return Ok(());
+            };
+            let block = unsent.block.bind(py).as_bytes();
+            let outcome = self.lock().hand_over(block, unsent.more, &mut unsent.stage);
+            match outcome {
+                Ok(false) => {
+                    self.lock().backlog.push_front(unsent);
+                    return Ok(());
+                }
+                Ok(true) => {
+                    if !unsent.more {
+                        self.complete_body(py)?;
+                    }
+                    let future = unsent.future.bind(py);
+                    if !is_over(future)? {
+                        resolve(future, py.None().into_bound(py))?;
+                    }
+                }
+                Err(Gone) => {
+                    self.lock().left = true;
+                    let future = unsent.future.bind(py);
+                    if !is_over(future)? {
+                        future.call_method1(intern!(py, "set_exception"), (gone(),))?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The last block is with the engine.
+    fn complete_body(&self, py: Python<'_>) -> PyResult<()> {
+        let due = {
+            let mut state = self.lock();
+            state.body_ended = true;
+            state.trailers_due
+        };
+        if due { Ok(()) } else { self.finish(py) }
+    }
+
+    /// The answer is complete.
+    fn finish(&self, py: Python<'_>) -> PyResult<()> {
+        let taken = self.lock().exchange.take();
+        if let Some(exchange) = taken {
+            self.record(py, &exchange);
+            exchange.finish();
+        }
+        self.over(py)
+    }
+
+    /// The exchange has ended.
+    fn over(&self, py: Python<'_>) -> PyResult<()> {
+        let mark = {
+            let mut state = self.lock();
+            if !std::mem::replace(&mut state.open, false) {
+                return Ok(());
+            }
+            state.mark.take()
+        };
+        if let Some(mark) = mark {
+            self.host.slot.end_request(mark);
+        }
+        self.host.end_request();
+        self.host.forget(self.key);
+        self.host.settle_soon(py)
+    }
+
+    /// Says so when the request was refused in the middle of its body.
+    fn note_refusal(&self, py: Python<'_>) -> PyResult<()> {
+        let refused = self.lock().exchange.is_none();
+        if refused { self.over(py) } else { Ok(()) }
+    }
+
+    fn record(&self, py: Python<'_>, exchange: &Exchange) {
+        let access = &self.host.access;
+        if !access.is_enabled() || access.uses_python() {
+            return;
+        }
+        let (status, fields) = {
+            let state = self.lock();
+            (state.status, state.fields.clone())
+        };
+        let status = status.to_string();
+        let duration_ns = clock::now_ns().saturating_sub(self.received_ns);
+        let source = Source::new(py, exchange, None, status.as_bytes(), &fields, duration_ns);
+        access.record(&source);
+    }
+
+    fn message<'py>(&self, py: Python<'py>, incoming: Incoming) -> PyResult<Bound<'py, PyAny>> {
+        let dict = PyDict::new(py);
+        let kind = intern!(py, "type");
+        match incoming {
+            Incoming::Left => dict.set_item(kind, intern!(py, "http.disconnect"))?,
+            Incoming::Body(block, more) => {
+                dict.set_item(kind, intern!(py, "http.request"))?;
+                dict.set_item(intern!(py, "body"), block)?;
+                dict.set_item(intern!(py, "more_body"), more)?;
+            }
+        }
+        Ok(dict.into_any())
+    }
+
+    /// Why nothing can be sent any more.
+    fn closed(state: &State) -> PyErr {
+        if state.left {
+            gone()
+        } else {
+            misplaced("the response is complete already")
+        }
+    }
+
+    fn start(&self, status: u16, fields: &Fields<'_>, trailers: bool) -> PyResult<()> {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let Some(exchange) = state.exchange.as_mut() else {
+            return Err(Self::closed(state));
+        };
+        if state.started {
+            return Err(misplaced("the response has started already"));
+        }
+        let line = format!("{status} {}", reason(status));
+        let encoded = exchange.begin_head(line.as_bytes()).and_then(|()| {
+            fields
+                .iter()
+                .try_for_each(|(name, value)| exchange.head_field(name, value))
+        });
+        encoded.map_err(bad_field)?;
+        state.started = true;
+        state.status = status;
+        state.trailers_due = trailers;
+        if self.host.keep_fields {
+            state.fields = fields.owned();
+        }
+        Ok(())
+    }
+
+    fn body(this: &Bound<'_, Self>, block: Bound<'_, PyBytes>, more: bool) -> PyResult<Py<PyAny>> {
+        let py = this.py();
+        let request = this.get();
+        let mut stage = Stage::Write;
+        let outcome = {
+            let mut state = request.lock();
+            state.may_go_on()?;
+            if state.backlog.is_empty() {
+                state.hand_over(block.as_bytes(), more, &mut stage)
+            } else {
+                Ok(false)
+            }
+        };
+        match outcome {
+            Ok(true) => {
+                if more {
+                    request.host.settle_soon(py)?;
+                } else {
+                    request.complete_body(py)?;
+                }
+                done(py)
+            }
+            Ok(false) => {
+                let future = request.host.future(py)?;
+                request.lock().backlog.push_back(Unsent {
+                    block: block.unbind(),
+                    more,
+                    stage,
+                    future: future.clone().unbind(),
+                });
+                request
+                    .host
+                    .wait(request.key, Waiter::Request(this.clone().unbind()));
+                request.host.settle_soon(py)?;
+                pending(future)
+            }
+            Err(Gone) => {
+                request.lock().left = true;
+                Err(gone())
+            }
+        }
+    }
+
+    /// The engine sends a range of a file behind what was written.
+    fn file(
+        this: &Bound<'_, Self>,
+        file: std::fs::File,
+        offset: u64,
+        length: u64,
+        more: bool,
+    ) -> PyResult<Py<PyAny>> {
+        let py = this.py();
+        let request = this.get();
+        let outcome = {
+            let mut state = request.lock();
+            state.may_go_on()?;
+            let whole = !more && !state.trailers_due;
+            let exchange = state.exchange.as_mut().ok_or_else(gone)?;
+            if !exchange.head_ended() {
+                exchange.end_head(whole.then_some(length));
+            }
+            exchange.send_file(file, offset, length)
+        };
+        if outcome.is_err() {
+            request.lock().left = true;
+            return Err(gone());
+        }
+        if more {
+            // An empty block waits for the file in front of it.
+            return Self::body(this, PyBytes::new(py, b""), true);
+        }
+        request.complete_body(py)?;
+        done(py)
+    }
+
+    fn trailers(&self, py: Python<'_>, fields: &Fields<'_>, more: bool) -> PyResult<Py<PyAny>> {
+        {
+            let mut guard = self.lock();
+            let state = &mut *guard;
+            let Some(exchange) = state.exchange.as_mut() else {
+                return Err(Self::closed(state));
+            };
+            if !(state.trailers_due && state.body_ended) {
+                return Err(misplaced("trailers come after the body, once announced"));
+            }
+            exchange.add_trailers(fields.iter()).map_err(bad_field)?;
+        }
+        if !more {
+            self.finish(py)?;
+        }
+        done(py)
+    }
+
+    fn informational(
+        &self,
+        py: Python<'_>,
+        status: u16,
+        fields: &[OwnedField],
+    ) -> PyResult<Py<PyAny>> {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let Some(exchange) = state.exchange.as_mut() else {
+            return Err(Self::closed(state));
+        };
+        if state.started {
+            return Err(misplaced(
+                "an informational response after the response has started",
+            ));
+        }
+        let line = format!("{status} {}", reason(status));
+        let fields = fields.iter().map(|(name, value)| (&name[..], &value[..]));
+        exchange
+            .informational(line.as_bytes(), fields)
+            .map_err(bad_field)?;
+        drop(guard);
+        done(py)
+    }
+
+    /// The application has ended without completing the answer.
+    fn give_up(&self, py: Python<'_>, exchange: Exchange, error: Option<&PyErr>) -> PyResult<()> {
+        let (started, left) = {
+            let mut state = self.lock();
+            state.status = if state.started { state.status } else { 500 };
+            (state.started, state.left)
+        };
+        let host = &self.host;
+        match error {
+            _ if left => host
+                .log
+                .debug(py, "The client left before the answer was complete"),
+            Some(error) => host
+                .log
+                .exception(py, error, "Error in ASGI application", &[]),
+            None if started => host.log.error(
+                py,
+                "ASGI application returned without completing the response; closing the connection",
+            ),
+            None => host
+                .log
+                .error(py, "ASGI application returned without starting a response"),
+        }
+        self.record(py, &exchange);
+        exchange.fail(&Reject::of(RejectKind::Internal));
+        self.over(py)
+    }
+}
+
+impl State {
+    /// May the application send more of its body?
+    fn may_go_on(&self) -> PyResult<()> {
+        if self.exchange.is_none() || self.body_ended {
+            return Err(AsgiRequest::closed(self));
+        }
+        if !self.started {
+            return Err(misplaced("the response has not started yet"));
+        }
+        Ok(())
+    }
+}
+
+pub fn gone() -> PyErr {
+    ClientDisconnected::new_err("the client has left")
+}
+
+pub fn bad_field(fault: AppFault) -> PyErr {
+    pyo3::exceptions::PyValueError::new_err(fault.message)
+}
+
+/// Was the future cancelled, or answered already?
+pub fn is_over(future: &Bound<'_, PyAny>) -> PyResult<bool> {
+    future
+        .call_method0(intern!(future.py(), "done"))?
+        .is_truthy()
+}
+
+pub fn resolve(future: &Bound<'_, PyAny>, value: Bound<'_, PyAny>) -> PyResult<()> {
+    future.call_method1(intern!(future.py(), "set_result"), (value,))?;
+    Ok(())
+}
+
+#[pymethods]
+impl AsgiRequest {
+    fn receive(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        let request = slf.get();
+        let incoming = request.lock().poll_receive(py);
+        if let Some(incoming) = incoming {
+            request.note_refusal(py)?;
+            return ready(request.message(py, incoming)?);
+        }
+        let future = request.host.future(py)?;
+        request.lock().receivers.push(future.clone().unbind());
+        request
+            .host
+            .wait(request.key, Waiter::Request(slf.clone().unbind()));
+        pending(future)
+    }
+
+    fn send(slf: &Bound<'_, Self>, event: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        let request = slf.get();
+        match http_event(event)? {
+            HttpEvent::Body { block, more } => Self::body(slf, block, more),
+            HttpEvent::Start {
+                status,
+                fields,
+                trailers,
+            } => {
+                request.start(status, &fields, trailers)?;
+                done(py)
+            }
+            HttpEvent::Trailers { fields, more } => request.trailers(py, &fields, more),
+            HttpEvent::Informational { status, fields } => {
+                request.informational(py, status, &fields)
+            }
+            HttpEvent::Path(path) => {
+                let file = std::fs::File::open(path)?;
+                let length = file.metadata()?.len();
+                Self::file(slf, file, 0, length, false)
+            }
+            HttpEvent::File {
+                file,
+                offset,
+                count,
+                more,
+            } => {
+                let number: i32 = file.call_method0(intern!(py, "fileno"))?.extract()?;
+                // SAFETY: the application's object, which we hold, has just told its descriptor; a wrong number gives
+                // EBADF from the duplication.
+                let file: std::fs::File = unsafe { BorrowedFd::borrow_raw(number) }
+                    .try_clone_to_owned()?
+                    .into();
+                let offset = match offset {
+                    Some(offset) => offset,
+                    None => rustix::fs::tell(&file).map_err(std::io::Error::from)?,
+                };
+                let rest = file.metadata()?.len().saturating_sub(offset);
+                let length = count.map_or(rest, |count| count.min(rest));
+                Self::file(slf, file, offset, length, more)
+            }
+        }
+    }
+
+    /// The application has returned, or raised `error`.
+    fn end(slf: &Bound<'_, Self>, error: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        let py = slf.py();
+        let request = slf.get();
+        let (exchange, task, left) = {
+            let mut state = request.lock();
+            // A last block that waits for its peer is not lost when the application does not wait with it.
+            let waits = state.backlog.back().is_some_and(|unsent| !unsent.more);
+            let exchange = match waits && error.is_none() {
+                true => None,
+                false => state.exchange.take(),
+            };
+            (exchange, state.task.take(), state.left)
+        };
+        request.host.end(slf.as_ptr());
+        drop(task);
+        let error = error.map(|error| PyErr::from_value(error.clone()));
+        if let Some(exchange) = exchange {
+            return request.give_up(py, exchange, error.as_ref());
+        }
+        match error {
+            Some(error) if !left && error.is_instance_of::<PyException>(py) => {
+                let log = &request.host.log;
+                log.exception(py, &error, "Error in ASGI application", &[]);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The time after the client has left is over.
+    fn expire(&self, py: Python<'_>) -> PyResult<()> {
+        let task = {
+            let state = self.lock();
+            let running = state.exchange.is_some();
+            state
+                .task
+                .as_ref()
+                .filter(|_| running)
+                .map(|task| task.clone_ref(py))
+        };
+        if let Some(task) = task {
+            task.bind(py).call_method0(intern!(py, "cancel"))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,135 @@
+"""`asgi`: ASGI applications in an asyncio or uvloop loop, which turns the engine.
+
+Requests, WebSockets and what the application is called with are the extension module's; here are the loop, the lifespan
+of the application, and the end. Source: the ASGI specification, "Lifespan Protocol"; Gunicorn's asgi worker for settings,
+log lines and exit codes.
+"""
+
+import asyncio
+import sys
+import time
+
+from tricorn import _core
+from tricorn.errors import HaltServer
+from tricorn.workers.base import EngineWorker
+from tricorn.workers.lifespan import Lifespan, LifespanFailed
+
+# Seconds between two looks at deadlines, the heartbeat and the end.
+ATTEND_EVERY = 0.25
+BOOT_ERROR = 3
+
+
+async def converse(app, scope, receive, send, conversation):
+    """One call of the application; `conversation` answers for what it leaves open."""
+    try:
+        await app(scope, receive, send)
+    except BaseException as error:
+        conversation.end(error)
+        if not isinstance(error, (Exception, asyncio.CancelledError)):
+            raise
+    else:
+        conversation.end(None)
+
+
+class AsgiWorker(EngineWorker):
+    ready_when_loaded = False
+    quick = False
+
+    @classmethod
+    def check_config(cls, cfg, log):
+        if cfg.threads > 1:
+            log.warning("The asgi worker does not use `threads`: applications bring their own.")
+
+    @property
+    def asgi(self):
+        return self.wsgi
+
+    def run(self):
+        self.loop = new_event_loop(self.cfg.asgi_loop)
+        asyncio.set_event_loop(self.loop)
+        try:
+            self.loop.run_until_complete(self.serve())
+        finally:
+            self.clean_up()
+
+    async def serve(self):
+        state = {}
+        lifespan = await self.start_lifespan(state)
+        engine = _core.AsgiEngine(self, self.loop, converse, state if lifespan else None)
+        engine.start()
+        self.loop.add_reader(engine.fileno(), engine.turn)
+        self.loop.add_reader(self.PIPE[0], engine.attend)
+        for listener in self.sockets:
+            self.log.info("ASGI server listening on %s", listener)
+        self.set_ready()
+        while not engine.attend():
+            await asyncio.sleep(ATTEND_EVERY)
+            engine.turn()
+        await self.wait_for_tasks(engine)
+        self.loop.remove_reader(engine.fileno())
+        self.loop.remove_reader(self.PIPE[0])
+        engine.close()
+        if lifespan:
+            await lifespan.shut_down()
+
+    async def start_lifespan(self, state):
+        """The running lifespan, or None when the application has none.
+
+        Exits with the arbiter's code for a failed boot when the application says that it cannot start.
+        """
+        mode = self.cfg.asgi_lifespan
+        if mode == "off":
+            return None
+        lifespan = Lifespan(self.asgi, self.log, state)
+        try:
+            # Startup may take longer than `timeout`: it has a deadline of its own.
+            await self.beating(lifespan.start_up())
+        except LifespanFailed as error:
+            if mode == "on" or error.said_so:
+                self.log.error("ASGI lifespan startup failed: %s", error)
+                sys.exit(BOOT_ERROR)
+            self.log.debug("ASGI lifespan not supported by app: %s", error)
+            return None
+        return lifespan
+
+    async def beating(self, coroutine):
+        """Wait for something while the heart goes on beating."""
+        task = asyncio.ensure_future(coroutine)
+        while not task.done():
+            self.notify()
+            await asyncio.wait({task}, timeout=ATTEND_EVERY)
+        return task.result()
+
+    async def wait_for_tasks(self, engine):
+        """Let work that the application does after its answers come to an end, within `graceful_timeout`."""
+        deadline = time.monotonic() + self.cfg.graceful_timeout
+        while (tasks := engine.tasks()) and time.monotonic() < deadline:
+            self.notify()
+            await asyncio.wait(tasks, timeout=ATTEND_EVERY)
+
+    def clean_up(self):
+        """Cancel what is left and close the loop."""
+        tasks = asyncio.all_tasks(self.loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            waiting = asyncio.wait(tasks, timeout=1.0)
+            self.loop.run_until_complete(waiting)
+        self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+        self.loop.close()
+
+
+def new_event_loop(kind):
+    """An event loop of the kind that `asgi_loop` names; `auto` is uvloop when it is installed.
+
+    Errors: HaltServer when uvloop was asked for by name and is missing.
+    """
+    if kind in ("auto", "uvloop"):
+        try:
+            import uvloop
+        except ImportError as error:
+            if kind == "uvloop":
+                raise HaltServer(f"asgi_loop = uvloop needs uvloop: pip install 'tricorn[uvloop]' ({error})", 1) from None
+        else:
+            return uvloop.new_event_loop()
+    return asyncio.new_event_loop()
