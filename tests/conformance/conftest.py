@@ -1,5 +1,7 @@
 """A shared server per worker class with the `web` application, on default settings."""
 
+import uuid
+
 import pytest
 
 
@@ -15,3 +17,15 @@ def lasting(server, worker):
     if (server.name, worker) == ("gunicorn", "sync"):
         pytest.skip("Gunicorn's sync worker has no keep-alive")
     return server.shared("web:app", worker=worker)
+
+
+@pytest.fixture
+def asgi(server):
+    """The raw ASGI application, on default settings."""
+    return server.shared("asgi_app:app", worker="asgi")
+
+
+@pytest.fixture
+def mark():
+    """A name of this run's own, for what its requests tell each other."""
+    return uuid.uuid4().hex
