@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 
 import pytest
@@ -78,3 +79,9 @@ def server(request: pytest.FixtureRequest, shared_servers: dict[object, Running]
 def worker(request: pytest.FixtureRequest) -> str:
     """Name of the worker class; give it to `server.start(..., worker=worker)`."""
     return request.param
+
+
+@pytest.fixture
+def mark() -> str:
+    """A name of this run's own, for what requests to the ASGI fixtures tell each other."""
+    return uuid.uuid4().hex

@@ -1,7 +1,5 @@
 """A shared server per worker class with the `web` application, on default settings."""
 
-import uuid
-
 import pytest
 
 
@@ -23,9 +21,3 @@ def lasting(server, worker):
 def asgi(server):
     """The raw ASGI application, on default settings."""
     return server.shared("asgi_app:app", worker="asgi")
-
-
-@pytest.fixture
-def mark():
-    """A name of this run's own, for what its requests tell each other."""
-    return uuid.uuid4().hex
