@@ -282,8 +282,8 @@ class Launcher:
         """Starts `python -m NAME -b BIND [-c CONFIG] ARGS APP`, waits until it listens.
 
         Shape: `config` is the text of a configuration file; `bind=None` gives no `-b`; `wait` is the line
-        that means "started", None returns at once (for starts that are meant to fail); `worker` is `sync`,
-        `gthread` or `asgi`; `python` is the interpreter and its options.
+        that means "started", None returns at once (for starts that are meant to fail); `worker` is one
+        of `WORKER_ARGS`; `python` is the interpreter and its options.
         """
         running = self._spawn(app, args, config, env, cwd, bind, worker, python, pass_fds)
         self._started.append(running)
