@@ -32,7 +32,7 @@ help:
 	@echo 'make test-rust         only cargo test'
 	@echo 'make test-python       only pytest, against Gunicorn and Tricorn'
 	@echo 'make test-conformance  only HTTP/1.1: our own cases, and the corpora beside the checkout when present'
-	@echo 'make test-compat       only the Flask, Django and Pyramid applications'
+	@echo 'make test-compat       only the applications of frameworks: Flask, Django, Pyramid, FastAPI and more'
 	@echo 'make test-zope         a fresh Zope, made by its own tools, served by Tricorn'
 	@echo 'make test-load         1,000 clients, HUP every second, TERM at the end: counts lost requests; 1,000 slow'
 	@echo '                       clients beside a quick one: how long it waits'

@@ -212,15 +212,6 @@ def _send_until_stuck(sock, data):
     return sent
 
 
-def test_a_receive_that_was_given_up_loses_nothing(asgi, mark):
-    body = b"ten bytes!"
-    with asgi.connect() as client:
-        client.send(request_bytes("POST", f"/receive_timeout?mark={mark}", [("Content-Length", "10")]))
-        wait_for_seen(asgi, mark, "gave up")
-        client.send(body)
-        assert client.read_response().body == body
-
-
 def test_forty_uploads_at_once(asgi):
     clients = [asgi.connect() for _ in range(40)]
     try:

@@ -3,7 +3,7 @@
 import sys
 
 import pytest
-from harness.asgi import literal
+from harness.asgi import literal, wait_for_seen
 from harness.http import request_bytes
 
 
@@ -19,7 +19,13 @@ def test_the_first_step_is_in_a_task_on_a_running_loop(looped):
         for _ in range(2):
             doc = literal(client.request("GET", "/current"))
             assert doc.pop("loop") in ("uvloop", "asyncio")
-            assert doc == {"task": True, "registered": True, "main thread": True, "cancelling": 0}
+            assert doc == {
+                "task": True,
+                "registered": True,
+                "main thread": True,
+                "cancelling": 0,
+                "shown": True,
+            }
 
 
 def test_context_variables_are_fresh_for_each_request(looped):
@@ -60,3 +66,52 @@ def test_an_application_may_be_a_client_of_its_own_worker(looped):
 
 def test_a_sleep_takes_its_time_and_no_longer(looped):
     assert looped.request("GET", "/sleep?ms=100").body == b"ms=100"
+
+
+# ---- receive and send as awaitables
+def test_receive_and_send_may_be_made_tasks_of(looped):
+    with looped.connect() as client:
+        for _ in range(2):
+            assert client.request("POST", "/as_tasks", body=b"zero").body == b"zero one two three"
+
+
+def test_a_receive_that_timed_out_loses_nothing(looped, mark):
+    with looped.connect() as client:
+        client.send(request_bytes("POST", f"/receive_timeout?mark={mark}", [("Content-Length", "10")]))
+        wait_for_seen(looped, mark, "gave up")
+        client.send(b"ten bytes!")
+        assert client.read_response().body == b"ten bytes!"
+
+
+def test_a_receive_that_was_cancelled_before_it_began_loses_nothing(looped):
+    with looped.connect() as client:
+        for body in (b"the body", None, b"x" * 100_000):
+            response = client.request("POST", "/receive_dropped", body=body)
+            assert response.body == b"True " + (body or b"")
+
+
+def test_a_receive_that_is_cancelled_when_the_message_comes_loses_nothing(looped, mark):
+    """A timeout that ends in the same turn of the loop: the message stays for the next receive()."""
+    with looped.connect() as client:
+        client.send(request_bytes("POST", f"/receive_race?mark={mark}", [("Content-Length", "10")]))
+        wait_for_seen(looped, mark, "waiting")
+        client.send(b"ten bytes!")
+        assert client.read_response().body == b"ten bytes!"
+
+
+def test_what_one_request_kept_is_of_no_use_to_another(looped, mark):
+    """Neither a byte of an answer nor of a body goes astray."""
+    with looped.connect() as client:
+        assert client.request("POST", f"/keep?mark={mark}", body=b"first").body == b"kept"
+        response = client.request("POST", f"/use_kept?mark={mark}", body=b"second")
+        said, body = literal(response)
+        assert body == b"second"
+        assert said[-1] == "http.disconnect"
+        assert client.request("GET", "/pid").status == 200
+
+
+# ---- what an application may return
+@pytest.mark.parametrize("kind", ["coroutine", "future", "awaitable"])
+def test_an_application_may_return_any_awaitable(server, kind):
+    running = server.shared("asgi_kinds:dispatch", worker="asgi")
+    assert running.request("GET", f"/{kind}").body == b"asgi"

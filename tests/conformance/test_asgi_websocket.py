@@ -366,7 +366,9 @@ def test_the_application_is_told_that_its_own_close_is_the_end(asgi, mark):
     wait_for_seen(asgi, mark, "OSError")
 
 
+@TRICORN
 def test_a_client_that_does_not_answer_the_close_is_left_in_the_end(asgi):
+    """Gunicorn does that too, after five seconds that the tests can do without."""
     with WebSocket(asgi, "/close", timeout=8) as socket:
         assert socket.read_close().code == 1000
         socket.expect_closed()

@@ -19,6 +19,7 @@ from harness.websocket import (
     PONG,
     TEXT,
     WebSocket,
+    frame_bytes,
     handshake_fields,
 )
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -64,6 +65,35 @@ def test_a_real_client_gets_its_subprotocol(asgi):
     with connect(url(asgi, "/subprotocol?choose=b"), subprotocols=["a", "b"], proxy=None) as client:
         assert client.subprotocol == "b"
         assert client.recv(5) == "['a', 'b']"
+
+
+# ---- receive and send as awaitables
+def test_a_receive_that_was_given_up_loses_no_message(asgi, mark):
+    with WebSocket(asgi, f"/patient?mark={mark}") as socket:
+        for number in range(20):
+            socket.send(f"{number}")
+            assert socket.read_message() == f"{number}"
+            if number % 3:
+                asgi.request("GET", "/sleep?ms=15")
+        socket.connection.send(b"".join(frame_bytes(TEXT, b"%d" % n) for n in range(50)))
+        assert [socket.read_message() for _ in range(50)] == [str(n) for n in range(50)]
+    wait_for_seen(asgi, mark, "disconnect")
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_messages_of_many_tasks_do_not_mix(asgi, size):
+    with WebSocket(asgi, f"/crowd?count=20&size={size}") as socket:
+        messages = {socket.read_message() for _ in range(20)}
+        assert messages == {bytes([65 + n]) * size for n in range(20)}
+        assert socket.read_close().code == 1000
+
+
+def test_two_receivers_share_the_messages(asgi):
+    with WebSocket(asgi, "/pair") as socket:
+        for number in range(10):
+            socket.send(f"{number}")
+        answers = [socket.read_message() for _ in range(10)]
+        assert sorted(int(text.split()[0]) for text in answers) == list(range(10))
 
 
 # ---- compression (RFC 7692)

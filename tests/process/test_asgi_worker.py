@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from harness.asgi import literal, open_gate, wait_for_seen
+from harness.asgi import literal
 from harness.crowd import Crowd
 from harness.http import Closed, request_bytes
 from harness.servers import FIXTURES, wait_until
@@ -473,14 +473,3 @@ def test_the_time_of_a_request_is_that_of_its_answer(server, tmp_path):
     assert 190 <= int(milliseconds) < 1500
     assert 190_000 <= int(microseconds) < 1_500_000
     assert 0.19 <= float(seconds) < 1.5
-
-
-def test_a_held_request_does_not_keep_the_heartbeat_from_beating(server, mark):
-    running = server.start("asgi_app:app", "-t", "1", worker="asgi")
-    with running.connect() as client:
-        client.send(request_bytes("GET", f"/held?mark={mark}"))
-        wait_for_seen(running, mark, "held")
-        client.expect_silent(2.2)
-        open_gate(running, mark)
-        assert client.read_response().body == b"released"
-    assert not running.log.matches("WORKER TIMEOUT")
