@@ -1,6 +1,7 @@
 """What an application expects of the loop and of its task, from its very first step on."""
 
 import sys
+import time
 
 import pytest
 from harness.asgi import literal, wait_for_seen
@@ -64,8 +65,14 @@ def test_an_application_may_be_a_client_of_its_own_worker(looped):
     assert looped.request("GET", "/streams").body == pid
 
 
-def test_a_sleep_takes_its_time_and_no_longer(looped):
+def test_a_sleep_takes_its_time_and_hardly_longer(looped):
+    begun = time.monotonic()
     assert looped.request("GET", "/sleep?ms=100").body == b"ms=100"
+    assert 0.09 < time.monotonic() - begun < 0.8
+
+
+def test_a_thread_wakes_the_loop_up(looped):
+    assert literal(looped.request("GET", "/thread")) < 1.0
 
 
 # ---- receive and send as awaitables

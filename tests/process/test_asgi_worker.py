@@ -351,6 +351,20 @@ def test_two_workers_share_the_work(server):
     wait_until(lambda: pids.add(running.request("GET", "/pid").body) or len(pids) == 2, what="both workers")
 
 
+def test_usr1_and_winch_leave_a_worker_alone(server, tmp_path):
+    log = tmp_path / "access.log"
+    running = server.start("asgi_app:app", "--access-logfile", str(log), worker="asgi")
+    (first,) = running.wait_for_workers(1)
+    assert int(running.request("GET", "/pid").body) == first
+    wait_until(log.exists, what="the log")
+    log.rename(tmp_path / "access.log.1")
+    for number in (signal.SIGWINCH, signal.SIGUSR1):
+        os.kill(first, number)
+    wait_until(log.exists, what="the reopened log")
+    assert int(running.request("GET", "/pid?after").body) == first
+    wait_until(lambda: "after" in log.read_text(), what="a line in the reopened log")
+
+
 # ---- hooks
 HOOKS = """
 import sys
