@@ -34,15 +34,16 @@ def test_two_thousand_pipelined_requests_hold_nobody_up(asgi):
 
 
 @pytest.mark.servers("tricorn")
-@pytest.mark.parametrize("size", [100_000, 1_000_000])
+@pytest.mark.parametrize("size", [100_000, 3_000_000])
 def test_an_answer_before_the_end_of_the_upload_is_received(asgi, size):
-    """The client sends to the end before it reads all: no reset may overtake the answer."""
+    """A client that goes on sending for a while gets the answer: no reset overtakes it."""
     with asgi.connect() as client:
         client.send(request_bytes("POST", "/ignore", [("Content-Length", str(size))]) + b"u" * (size // 2))
-        response = client.read_head()
-        client.send(b"u" * (size - size // 2))
-        client.read_body(response)
-        assert response.body == b"ignored"
+        try:
+            client.send(b"u" * (size - size // 2))
+        except OSError:
+            assert size > 1_000_000, "a small body is read to its end"
+        assert client.read_response().body == b"ignored"
 
 
 @pytest.mark.servers("tricorn")

@@ -22,6 +22,16 @@ ONCE = request_bytes("GET", "/pid", [("Connection", "close")])
 # ---- chosen by itself
 @TRICORN
 @pytest.mark.parametrize(
+    "name", ["function", "instance", "method", "partial", "partial_instance", "decorated", "factory()"]
+)
+def test_an_async_callable_is_served_as_asgi_without_a_word(server, name):
+    running = server.start(f"asgi_kinds:{name}")
+    assert running.request().body == b"asgi"
+    assert running.log.matches("Using worker: asgi")
+
+
+@TRICORN
+@pytest.mark.parametrize(
     "name", ["starlette_site", "fastapi_site", "litestar_site", "quart_site", "django_asgi_site"]
 )
 def test_the_applications_of_frameworks_are_known_for_what_they_are(server, name):
@@ -91,7 +101,7 @@ def test_it_says_where_it_listens(server):
 
 def test_threads_are_of_no_use_and_it_says_so(server):
     running = server.start("asgi_app:app", "--threads", "3", worker="asgi")
-    running.wait_for_line(r"\[WARNING\].*ASGI worker does not use threads")
+    running.wait_for_line(r"\[WARNING\].*(?i:asgi worker does not use `?threads)")
     assert running.request("GET", "/pid").status == 200
 
 
