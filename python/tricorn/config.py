@@ -88,7 +88,9 @@ class Setting(metaclass=SettingMeta):
     desc = None
     nargs = None
     const = None
-    # Gunicorn has no such attributes: which kind of value the table declares, and how far it is honoured.
+    # Gunicorn has no such attributes: which kind of value the table declares, how far it is honoured, and whether
+    # somebody has given this one a value.
+    given = False
     kind = None
     status = "works"
     reason = None
@@ -295,6 +297,7 @@ class Config:
         if name not in self.settings:
             raise AttributeError(f"No configuration setting for: {name}")
         self.settings[name].set(value)
+        self.settings[name].given = True
 
     def set_from(self, name, value):
         """Set a value that a user wrote somewhere, saying which one it was when it is refused."""

@@ -15,11 +15,17 @@ WORKER_CLASSES = {
     "asgi": "tricorn.workers.asgi.AsgiWorker",
 }
 MISSING_WORKER_CLASSES = {"tornado", "gaiohttp"}
+# Gunicorn's classes by their dotted names, and what they are called here.
+GUNICORN_CLASSES = {
+    "gunicorn.workers.sync.SyncWorker": "sync",
+    "gunicorn.workers.gthread.ThreadWorker": "gthread",
+    "gunicorn.workers.ggevent.GeventWorker": "gevent",
+    "gunicorn.workers.ggevent.GeventPyWSGIWorker": "gevent",
+    "gunicorn.workers.geventlet.EventletWorker": "eventlet",
+    "gunicorn.workers.gasgi.ASGIWorker": "asgi",
+}
 FOREIGN_WORKER_CLASSES = {
-    "gunicorn.workers.ggevent",
-    "gunicorn.workers.geventlet",
     "gunicorn.workers.gtornado",
-    "gunicorn.workers.gasgi",
     "uvicorn.workers",
     "uvicorn_worker",
     "aiohttp.worker",
@@ -73,11 +79,10 @@ def load_class(uri, default=None, section="gunicorn.workers"):
 def _dotted(path):
     from importlib import import_module
 
-    # Configurations written for Gunicorn name its own classes; ours live under the same names.
-    if path.startswith("gunicorn.") and (
-        path.startswith("gunicorn.glogging.")
-        or path.rpartition(".")[0] in ("gunicorn.workers.sync", "gunicorn.workers.gthread")
-    ):
+    # Configurations written for Gunicorn name its own classes.
+    if path in GUNICORN_CLASSES:
+        path = WORKER_CLASSES[GUNICORN_CLASSES[path]]
+    elif path.startswith("gunicorn.glogging."):
         path = "tricorn" + path[len("gunicorn") :]
     module, _, name = path.rpartition(".")
     return getattr(import_module(module), name)

@@ -463,7 +463,7 @@ def test_a_message_over_the_limit_is_1009(server, kind):
 def test_a_message_over_the_limit_is_refused_before_it_is_sent(asgi):
     """The limit is 16 MiB. Nobody reserves room for what a client promises."""
     with WebSocket(asgi, "/echo") as socket:
-        socket.connection.send(b"\x82\xff" + struct.pack("!Q", 1 << 40))
+        socket.connection.send(b"\x82\xff" + struct.pack("!Q", 1 << 40) + b"mask")
         assert socket.read_close().code == 1009
 
 

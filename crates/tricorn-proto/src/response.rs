@@ -38,6 +38,9 @@ pub struct HeadEncoder {
     content_length: Option<u64>,
     says_close: bool,
     says_upgrade: bool,
+    /// Server and Date are said already.
+    has_server: bool,
+    has_date: bool,
 }
 
 /// Field names are told apart by length first; the longest that matters.
@@ -45,6 +48,8 @@ const LONGEST_SPECIAL_NAME: usize = 19;
 
 enum Special {
     Dropped,
+    Server,
+    Date,
     Connection,
     Upgrade,
     ContentLength,
@@ -90,6 +95,8 @@ impl HeadEncoder {
             content_length: None,
             says_close: false,
             says_upgrade: false,
+            has_server: !server.is_empty(),
+            has_date: !date.is_empty(),
         })
     }
 
@@ -98,7 +105,7 @@ impl HeadEncoder {
         self.status
     }
 
-    /// Appends one field of the application, unless it is the server's to say (hop-by-hop, Server, Date).
+    /// Appends one field of the application, unless it is the server's to say (hop-by-hop) or said by it (Server, Date).
     ///
     /// Errors: a name that is no token, a value with control characters, a Content-Length that is no number or differs
     /// from an earlier one. The head is then taken back from `out`.
@@ -119,6 +126,8 @@ impl HeadEncoder {
         check_field(name, value)?;
         match special(name) {
             Special::Dropped => return Ok(()),
+            Special::Server if self.has_server => return Ok(()),
+            Special::Date if self.has_date => return Ok(()),
             Special::Connection => {
                 for option in value.split(|&byte| byte == b',').map(trim) {
                     self.says_close |= option.eq_ignore_ascii_case(b"close");
@@ -139,7 +148,7 @@ impl HeadEncoder {
                     }
                 };
             }
-            Special::Upgrade | Special::None => {}
+            Special::Upgrade | Special::Server | Special::Date | Special::None => {}
         }
         push_field(out, name, value);
         Ok(())
@@ -300,8 +309,8 @@ fn special(name: &[u8]) -> Special {
     let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
     match name.len() {
         2 if is(b"te") => Special::Dropped,
-        4 if is(b"date") => Special::Dropped,
-        6 if is(b"server") => Special::Dropped,
+        4 if is(b"date") => Special::Date,
+        6 if is(b"server") => Special::Server,
         7 if is(b"upgrade") => Special::Upgrade,
         8 if is(b"trailers") => Special::Dropped,
         10 if is(b"connection") => Special::Connection,

@@ -10,7 +10,6 @@ import sys
 import time
 
 from tricorn import _core
-from tricorn.errors import HaltServer
 from tricorn.workers.base import EngineWorker
 from tricorn.workers.lifespan import Lifespan, LifespanFailed
 
@@ -38,7 +37,9 @@ class AsgiWorker(EngineWorker):
     @classmethod
     def check_config(cls, cfg, log):
         if cfg.threads > 1:
-            log.warning("The asgi worker does not use `threads`: applications bring their own.")
+            log.warning("ASGI worker does not use threads: applications bring their own.")
+        if cfg.asgi_loop == "uvloop":
+            import_uvloop()
 
     @property
     def asgi(self):
@@ -120,16 +121,25 @@ class AsgiWorker(EngineWorker):
 
 
 def new_event_loop(kind):
-    """An event loop of the kind that `asgi_loop` names; `auto` is uvloop when it is installed.
-
-    Errors: HaltServer when uvloop was asked for by name and is missing.
-    """
-    if kind in ("auto", "uvloop"):
+    """An event loop of the kind that `asgi_loop` names; `auto` is uvloop when it is installed."""
+    if kind == "uvloop":
+        return import_uvloop().new_event_loop()
+    if kind == "auto":
         try:
             import uvloop
-        except ImportError as error:
-            if kind == "uvloop":
-                raise HaltServer(f"asgi_loop = uvloop needs uvloop: pip install 'tricorn[uvloop]' ({error})", 1) from None
+        except ImportError:
+            pass
         else:
             return uvloop.new_event_loop()
     return asyncio.new_event_loop()
+
+
+def import_uvloop():
+    """Errors: RuntimeError with the one line to say when it is missing."""
+    try:
+        import uvloop
+    except ImportError as error:
+        raise RuntimeError(
+            f"the setting asgi_loop = 'uvloop' needs uvloop: pip install 'tricorn[uvloop]' ({error})"
+        ) from None
+    return uvloop

@@ -114,6 +114,7 @@ class Worker:
 
             self.reloader = make_reloader(self.cfg, self._on_reload)
         self.load_wsgi()
+        self._suit_application()
         if self.reloader is not None:
             self.log.warning("Reloader is on. Use in development only!")
             self.reloader.start()
@@ -140,6 +141,18 @@ class Worker:
             self.wsgi = BrokenApplication(error)
             if error.filename:
                 self.reloader.add_extra_file(error.filename)
+
+    def _suit_application(self):
+        """An ASGI application gets the asgi worker, unless somebody has chosen a class."""
+        if self.cfg.settings["worker_class"].given:
+            return
+        from tricorn.app.kind import is_asgi
+
+        if is_asgi(self.wsgi):
+            from tricorn.workers.asgi import AsgiWorker
+
+            self.log.info("Using worker: asgi")
+            self.__class__ = AsgiWorker
 
     def _on_reload(self, filename):
         """A watched file has changed: finish what was begun; a worker with the new code takes over."""

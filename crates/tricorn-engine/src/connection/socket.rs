@@ -264,8 +264,8 @@ impl Connection {
             return self.on_broken();
         }
         if socket.pong_deadline_ms.is_some() {
-            // It may be gone without a word: no use in a handshake.
-            return self.on_broken();
+            self.closing = true;
+            return self.say_close(core, CloseCode::INTERNAL_ERROR, "no pong");
         }
         let mut frame = Vec::new();
         socket.encoder.ping(&mut frame, b"");

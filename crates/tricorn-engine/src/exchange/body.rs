@@ -2,7 +2,7 @@
 use rustix::event::PollFlags;
 use tricorn_proto::Framing;
 
-use super::{Body, BodyError, Exchange, wait_for};
+use super::{Body, BodyError, Exchange, Response, wait_for};
 use crate::clock;
 use crate::connection::{CONTINUE, Fate};
 use crate::spool::Store;
@@ -186,6 +186,7 @@ impl Exchange {
     /// `awaited`: the engine is to report when it is worth looking again.
     fn poll_surplus(&mut self, awaited: bool) -> Result<Option<u64>, BodyError> {
         let engine = self.engine.clone();
+        let begun = !matches!(self.parts.response, Response::Unbegun);
         let Body::Streamed(stream) = &mut self.parts.body else {
             return Ok(None);
         };
@@ -228,7 +229,7 @@ impl Exchange {
                 Ok(None)
             }
             StreamStep::Wait => {
-                if std::mem::take(&mut stream.continue_due) {
+                if std::mem::take(&mut stream.continue_due) && !begun {
                     engine.send_now(self.key, CONTINUE);
                 }
                 Ok(Some(deadline_ms))

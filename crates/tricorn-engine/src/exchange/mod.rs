@@ -18,6 +18,7 @@ use tricorn_proto::{Head, Reject};
 
 pub(crate) use self::body::StreamStep;
 pub use self::channel::Channel;
+pub use self::response::Signed;
 use crate::connection::{Awaited, Fate, Parts};
 use crate::engine::{Engine, Ready};
 use crate::peer::{Ends, ListenerInfo, Peer};

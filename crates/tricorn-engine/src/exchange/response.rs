@@ -13,6 +13,13 @@ use crate::connection::{Awaited, Fate};
 use crate::engine::Engine;
 use crate::notice::Notice;
 
+/// Fields that the application says itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Signed {
+    pub server: bool,
+    pub date: bool,
+}
+
 /// Blocks from this size on are offered to the socket from where they lie instead of being copied first.
 const DIRECT: usize = 8 * 1024;
 
@@ -41,6 +48,11 @@ impl Exchange {
 
     /// Starts the head, throwing away one that was begun but did not leave. `status` is `200 OK`.
     pub fn begin_head(&mut self, status: &[u8]) -> Result<(), AppFault> {
+        self.begin_signed_head(status, Signed::default())
+    }
+
+    /// As `begin_head`, for an application that gives fields which are ours otherwise.
+    pub fn begin_signed_head(&mut self, status: &[u8], signed: Signed) -> Result<(), AppFault> {
         let head = &self.parts.head;
         let unread = match &self.parts.body {
             Body::Streamed(stream) => stream.continue_due,
@@ -54,14 +66,15 @@ impl Exchange {
             keep_alive: self.keep_alive && !unread && !inner.core.draining,
         };
         self.parts.out.clear();
-        let date = inner.core.date.text();
-        let encoder = HeadEncoder::begin(
-            &mut self.parts.out,
-            &context,
-            status,
-            &self.engine.config.server,
-            date,
-        )?;
+        let date = match signed.date {
+            true => b"",
+            false => inner.core.date.text(),
+        };
+        let server = match signed.server {
+            true => b"",
+            false => &self.engine.config.server[..],
+        };
+        let encoder = HeadEncoder::begin(&mut self.parts.out, &context, status, server, date)?;
         drop(inner);
         self.parts.response = Response::Begun(encoder);
         Ok(())

@@ -3,12 +3,10 @@
 //! The defaults cost nothing: only pre_request's debug line is written, and only when debug lines are.
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 use tricorn_engine::Exchange;
 
 use super::faults::ErrorLog;
 use super::request::Request;
-use super::response::Response;
 use super::text::latin1;
 
 pub struct Hooks {
@@ -45,6 +43,10 @@ impl Hooks {
         self.pre.is_some()
     }
 
+    pub fn post_is_custom(&self) -> bool {
+        self.post.is_some()
+    }
+
     /// Errors: whatever the hook raises; it becomes a 500.
     pub fn pre_request(
         &self,
@@ -77,20 +79,15 @@ impl Hooks {
         py: Python<'_>,
         worker: &Py<PyAny>,
         request: Option<&Bound<'_, Request>>,
-        environ: Option<&Bound<'_, PyDict>>,
-        response: &Bound<'_, Response>,
+        environ: &Bound<'_, PyAny>,
+        response: &Bound<'_, PyAny>,
         log: &ErrorLog,
     ) -> PyResult<()> {
         let (Some(hook), Some(request)) = (&self.post, request) else {
             return Ok(());
         };
-        let outcome = match environ {
-            Some(environ) => hook.bind(py).call1((worker, request, environ, response)),
-            None => hook
-                .bind(py)
-                .call1((worker, request, PyDict::new(py), py.None())),
-        };
-        match outcome {
+        let arguments = (worker, request, environ, response);
+        match hook.bind(py).call1(arguments) {
             Err(error) if error.is_instance_of::<pyo3::exceptions::PyException>(py) => {
                 log.exception(py, &error, "Exception in post_request hook", &[]);
                 Ok(())

@@ -5,9 +5,9 @@
 use pyo3::exceptions::PyAttributeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyString, PyTuple};
+use pyo3::types::{PyBool, PyBytes, PyDict, PyList, PyString, PyTuple};
 use tricorn_engine::{Exchange, Peer};
-use tricorn_proto::{Head, Scheme, Span};
+use tricorn_proto::{Framing, Head, Scheme, Span};
 
 use super::response::{OwnedField, Response};
 use super::text::{self, latin1, percent_decoded};
@@ -17,8 +17,8 @@ pub struct Request {
     head: Head,
     peer: Peer,
     number: u32,
-    input: Py<PyAny>,
-    response: Py<Response>,
+    /// What a WSGI application has beside it.
+    wsgi: Option<(Py<PyAny>, Py<Response>)>,
 }
 
 impl Request {
@@ -27,9 +27,57 @@ impl Request {
             head: exchange.head().clone(),
             peer: exchange.peer().clone(),
             number: exchange.request_number(),
-            input,
-            response,
+            wsgi: Some((input, response)),
         }
+    }
+
+    /// As Gunicorn's asgi worker shows it: without the peer's address, body and trailers, the path decoded.
+    pub fn of_asgi(exchange: &Exchange) -> Self {
+        Request {
+            head: exchange.head().clone(),
+            peer: exchange.peer().clone(),
+            number: exchange.request_number(),
+            wsgi: None,
+        }
+    }
+
+    /// What only one of both kinds has, or has otherwise.
+    fn compute_own<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let head = &self.head;
+        let value = match (name, &self.wsgi) {
+            ("body", Some((input, _))) => input.bind(py).clone(),
+            ("peer_addr" | "remote_addr", Some(_)) => match &self.peer {
+                Peer::Inet(address) => (address.ip().to_string(), address.port())
+                    .into_pyobject(py)?
+                    .into_any(),
+                Peer::Unix => PyString::new(py, "").into_any(),
+            },
+            ("path", Some(_)) => self.text(py, head.path)?,
+            ("path", None) => {
+                let decoded = percent_decoded(head.path());
+                PyString::new(py, &String::from_utf8_lossy(&decoded)).into_any()
+            }
+            ("raw_path", None) => PyBytes::new(py, head.path()).into_any(),
+            ("headers_bytes", None) => {
+                let list = PyList::empty(py);
+                for field in &head.fields {
+                    let name = head.slice(field.name).to_ascii_lowercase();
+                    let value = PyBytes::new(py, head.slice(field.value));
+                    list.append(PyTuple::new(py, [PyBytes::new(py, &name), value])?)?;
+                }
+                list.into_any()
+            }
+            ("content_length", None) => match head.framing {
+                Framing::Length(length) => length.into_pyobject(py)?.into_any(),
+                Framing::None | Framing::Chunked => py.None().into_bound(py),
+            },
+            ("chunked", None) => {
+                let chunked = head.framing == Framing::Chunked;
+                PyBool::new(py, chunked).to_owned().into_any()
+            }
+            _ => return Ok(None),
+        };
+        Ok(Some(value))
     }
 
     fn text<'py>(&self, py: Python<'py>, span: Span) -> PyResult<Bound<'py, PyAny>> {
@@ -40,7 +88,6 @@ impl Request {
         let value = match name {
             "method" => self.text(py, self.head.method)?,
             "uri" => self.text(py, self.head.target)?,
-            "path" => self.text(py, self.head.path)?,
             "query" => self.text(py, self.head.query)?,
             "fragment" => self.text(py, self.head.fragment)?,
             "version" => PyTuple::new(py, [self.head.version.0, self.head.version.1])?.into_any(),
@@ -59,16 +106,9 @@ impl Request {
                 },
             )
             .into_any(),
-            "peer_addr" | "remote_addr" => match &self.peer {
-                Peer::Inet(address) => (address.ip().to_string(), address.port())
-                    .into_pyobject(py)?
-                    .into_any(),
-                Peer::Unix => PyString::new(py, "").into_any(),
-            },
             "proxy_protocol_info" => py.None().into_bound(py),
             "req_number" => self.number.into_pyobject(py)?.into_any(),
-            "body" => self.input.bind(py).clone(),
-            _ => return Ok(None),
+            _ => return self.compute_own(py, name),
         };
         Ok(Some(value))
     }
@@ -93,10 +133,10 @@ fn pairs<'a, 'py>(
 impl Request {
     fn __getattr__<'py>(slf: &Bound<'py, Self>, name: &str) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
-        if name == "trailers" {
+        if let ("trailers", Some((_, response))) = (name, &slf.get().wsgi) {
             // Known only when the body has ended: not remembered.
             let fields: Vec<OwnedField> = {
-                let state = slf.get().response.get().lock(py);
+                let state = response.get().lock(py);
                 state
                     .exchange
                     .as_ref()
@@ -119,11 +159,15 @@ impl Request {
     }
 
     fn should_close(&self, py: Python<'_>) -> bool {
-        !self.head.keep_alive || self.response.get().lock(py).force_close
+        let forced = self.wsgi.as_ref();
+        let forced = forced.is_some_and(|(_, response)| response.get().lock(py).force_close);
+        !self.head.keep_alive || forced
     }
 
     fn force_close(&self, py: Python<'_>) {
-        self.response.get().lock(py).force_close = true;
+        if let Some((_, response)) = &self.wsgi {
+            response.get().lock(py).force_close = true;
+        }
     }
 }
 

@@ -175,14 +175,7 @@ impl Wsgi {
     ) -> PyResult<()> {
         let exit = self.conclude(py, &call, outcome);
         let closed = self.close(py, &mut call);
-        let hook = self.hooks.post_request(
-            py,
-            &self.worker,
-            call.request.as_ref().map(|request| request.bind(py)),
-            call.environ(py),
-            call.kit.response.bind(py),
-            &self.log,
-        );
+        let hook = self.after(py, &call);
         if let Some(mark) = call.mark {
             self.slot.end_request(mark);
         }
@@ -309,6 +302,23 @@ impl Wsgi {
             }
             closed => closed,
         }
+    }
+
+    /// The post_request hook; without an environ there is no response worth showing either.
+    fn after(&self, py: Python<'_>, call: &Call) -> PyResult<()> {
+        if !self.hooks.post_is_custom() {
+            return Ok(());
+        }
+        let request = call.request.as_ref().map(|request| request.bind(py));
+        let (environ, response) = match call.environ(py) {
+            Some(environ) => (
+                environ.clone().into_any(),
+                call.kit.response.bind(py).clone().into_any(),
+            ),
+            None => (PyDict::new(py).into_any(), py.None().into_bound(py)),
+        };
+        self.hooks
+            .post_request(py, &self.worker, request, &environ, &response, &self.log)
     }
 
     /// The access line. `refusal`: what is answered instead of the application's response.

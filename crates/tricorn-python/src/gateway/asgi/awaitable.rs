@@ -1,18 +1,19 @@
-//! What `receive()` and `send()` return: an awaitable whose result is there already, or one that waits for a future.
+//! What `receive()` and `send()` return: awaitables that cost little while there is nothing to wait for.
 //!
 //! Applications mostly await it at once; some make a task of it, so it also answers to the coroutine protocol. Invariant:
-//! one without a value can be awaited again and again, so that all of them are the same object.
+//! one that has nothing to wait for can be awaited again and again, so that all of them are the same object.
 use pyo3::exceptions::PyStopIteration;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTuple;
 
-/// A result that is there.
+use super::request::AsgiRequest;
+use super::socket::AsgiSocket;
+
+/// Nothing to wait for.
 #[pyclass(frozen, module = "tricorn._core")]
-pub struct Ready {
-    value: Option<Py<PyAny>>,
-}
+pub struct Ready;
 
 /// A result that comes with a future of the loop.
 #[pyclass(frozen, module = "tricorn._core")]
@@ -20,6 +21,69 @@ pub struct Pending {
     future: Py<PyAny>,
     /// The future's own iterator, once somebody drives it by hand.
     steps: PyOnceLock<Py<PyAny>>,
+}
+
+/// The next message. It is taken when the application goes on with it in its hands and not before, so that one that was
+/// cancelled meanwhile loses nothing.
+#[pyclass(frozen, module = "tricorn._core")]
+pub struct Receive {
+    from: Receiver,
+}
+
+/// Whose message.
+pub enum Receiver {
+    Request(Py<AsgiRequest>),
+    Socket(Py<AsgiSocket>),
+}
+
+impl Receive {
+    pub fn of(py: Python<'_>, from: Receiver) -> PyResult<Py<Receive>> {
+        Py::new(py, Receive { from })
+    }
+
+    /// One step: the message as a StopIteration, or a future to wait for.
+    fn step(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let message = match &self.from {
+            Receiver::Request(request) => request.get().next_message(py)?,
+            Receiver::Socket(socket) => socket.get().next_message(py)?,
+        };
+        if let Some(message) = message {
+            return Err(PyStopIteration::new_err((message.unbind(),)));
+        }
+        let future = match &self.from {
+            Receiver::Request(request) => AsgiRequest::await_message(request.bind(py))?,
+            Receiver::Socket(socket) => socket.get().await_message(py)?,
+        };
+        // What a future says of itself when a task is to wait for it.
+        future.setattr(intern!(py, "_asyncio_future_blocking"), true)?;
+        Ok(future.unbind())
+    }
+}
+
+#[pymethods]
+impl Receive {
+    fn __await__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.step(py)
+    }
+
+    fn send(&self, py: Python<'_>, _value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        self.step(py)
+    }
+
+    #[pyo3(signature = (error, *_rest))]
+    fn throw(&self, error: &Bound<'_, PyAny>, _rest: &Bound<'_, PyTuple>) -> PyResult<()> {
+        Err(PyErr::from_value(error.clone()))
+    }
+
+    fn close(&self) {}
 }
 
 /// Lets `asyncio` take them for coroutines.
@@ -30,6 +94,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
         .getattr("Coroutine")?
         .getattr("register")?;
     register.call1((py.get_type::<Ready>(),))?;
+    register.call1((py.get_type::<Receive>(),))?;
     register.call1((py.get_type::<Pending>(),))?;
     Ok(())
 }
@@ -37,16 +102,8 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 /// Nothing more to wait for, and no value.
 pub fn done(py: Python<'_>) -> PyResult<Py<PyAny>> {
     static DONE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let done = DONE.get_or_try_init(py, || {
-        Ok::<_, PyErr>(Py::new(py, Ready { value: None })?.into_any())
-    })?;
+    let done = DONE.get_or_try_init(py, || Ok::<_, PyErr>(Py::new(py, Ready)?.into_any()))?;
     Ok(done.clone_ref(py))
-}
-
-pub fn ready(value: Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-    let py = value.py();
-    let value = Some(value.unbind());
-    Ok(Py::new(py, Ready { value })?.into_any())
 }
 
 pub fn pending(future: Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
@@ -66,21 +123,17 @@ impl Ready {
         slf
     }
 
-    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        match &self.value {
-            None => Ok(None),
-            Some(value) => Err(PyStopIteration::new_err((value.clone_ref(py),))),
-        }
+    fn __next__(&self) -> Option<Py<PyAny>> {
+        None
     }
 
-    fn send(&self, py: Python<'_>, _value: &Bound<'_, PyAny>) -> PyErr {
-        let value = self.value.as_ref().map(|value| value.clone_ref(py));
-        PyStopIteration::new_err((value,))
+    fn send(&self, _value: &Bound<'_, PyAny>) -> PyResult<()> {
+        Err(PyStopIteration::new_err(()))
     }
 
     #[pyo3(signature = (error, *_rest))]
-    fn throw(&self, error: &Bound<'_, PyAny>, _rest: &Bound<'_, PyTuple>) -> PyErr {
-        PyErr::from_value(error.clone())
+    fn throw(&self, error: &Bound<'_, PyAny>, _rest: &Bound<'_, PyTuple>) -> PyResult<()> {
+        Err(PyErr::from_value(error.clone()))
     }
 
     fn close(&self) {}

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyList, PyMemoryView, PyString, PyTuple};
 
 use crate::gateway::response::OwnedField;
-use crate::gateway::text::repr;
+use crate::gateway::text::{repr, wire_bytes};
 
 /// Response fields, as the application's own objects: exact pairs of bytes.
 pub struct Fields<'py>(Vec<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)>);
@@ -45,6 +45,8 @@ pub enum HttpEvent<'py> {
     Informational {
         status: u16,
         fields: Vec<OwnedField>,
+        /// It may come behind the start event, whose head waits for the body.
+        late: bool,
     },
     Path(std::path::PathBuf),
     File {
@@ -118,12 +120,16 @@ pub fn http_event<'py>(event: &Bound<'py, PyAny>) -> PyResult<HttpEvent<'py>> {
             for link in links.try_iter()? {
                 fields.push((b"link".to_vec(), bytes_of(&link?)?.as_bytes().to_vec()));
             }
-            let status = 103;
-            Ok(HttpEvent::Informational { status, fields })
+            Ok(HttpEvent::Informational {
+                status: 103,
+                fields,
+                late: true,
+            })
         }
         "http.response.informational" => Ok(HttpEvent::Informational {
             status: wanted(dict, "status", intern!(py, "status"))?.extract()?,
             fields: fields(dict.get_item("headers")?.as_ref())?.owned(),
+            late: false,
         }),
         "http.response.pathsend" => Ok(HttpEvent::Path(
             wanted(dict, "path", intern!(py, "path"))?.extract()?,
@@ -281,5 +287,13 @@ fn pair<'py>(item: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyBytes>, Bound<'
         let [name, value] = both.try_into().map_err(|_| wrong())?;
         (name, value)
     };
-    Ok((bytes_of(&name)?, bytes_of(&value)?))
+    Ok((field_bytes(&name)?, field_bytes(&value)?))
+}
+
+/// Gunicorn takes str as well.
+fn field_bytes<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    match value.cast::<PyString>() {
+        Ok(_) => Ok(PyBytes::new(value.py(), &wire_bytes(value)?)),
+        Err(_) => bytes_of(value),
+    }
 }

@@ -14,6 +14,7 @@ use super::request::AsgiRequest;
 use super::scope::{Constants, ScopeBuilder};
 use super::socket::{AsgiSocket, SocketSettings};
 use crate::gateway::faults::ErrorLog;
+use crate::gateway::hooks::Hooks;
 use crate::log::access::AccessLog;
 
 /// Who is told when the engine reports an exchange.
@@ -28,6 +29,8 @@ pub struct Host {
     pub slot: &'static Slot,
     pub scopes: ScopeBuilder,
     pub keep_fields: bool,
+    pub hooks: Hooks,
+    pub worker: Py<PyAny>,
     pub sockets: SocketSettings,
     /// Seconds that an application may go on after its client has left.
     pub grace: f64,
@@ -39,6 +42,8 @@ pub struct Host {
     event_loop: Py<PyAny>,
     create_future: Py<PyAny>,
     call_soon: Py<PyAny>,
+    /// `context=`: that of the worker, so that nothing of the request that happens to be running gets into others.
+    outside: Py<PyDict>,
     starter: Starter,
     /// The driver's end of a step, and whether it is on its way.
     settle: Mutex<Option<Py<PyAny>>>,
@@ -69,11 +74,13 @@ impl Host {
         let py = worker.py();
         let (cfg, log) = (worker.getattr("cfg")?, worker.getattr("log")?);
         let access = AccessLog::from_config(py, &cfg, &log)?;
+        let hooks = Hooks::new(&cfg, &log)?;
         let constants = Constants {
             root_path: cfg
                 .getattr("root_path")?
                 .extract::<Option<String>>()?
                 .unwrap_or_default(),
+            asgi: versions(py)?,
             http_extensions: extensions(
                 py,
                 &[
@@ -89,7 +96,11 @@ impl Host {
         };
         Ok(Host {
             sockets: SocketSettings::from_config(&cfg)?,
-            keep_fields: access.needs_response_fields() || access.uses_python(),
+            keep_fields: access.needs_response_fields()
+                || access.uses_python()
+                || hooks.post_is_custom(),
+            hooks,
+            worker: worker.clone().unbind(),
             access,
             log: ErrorLog::new(log.unbind()),
             slot: crate::arbiter::slot_of(worker)?,
@@ -100,6 +111,7 @@ impl Host {
             converse,
             create_future: event_loop.getattr("create_future")?.unbind(),
             call_soon: event_loop.getattr("call_soon")?.unbind(),
+            outside: outside(py)?,
             starter: Starter::of(event_loop)?,
             event_loop: event_loop.clone().unbind(),
             settle: Mutex::new(None),
@@ -181,7 +193,8 @@ impl Host {
             .as_ref()
             .map(|settle| settle.clone_ref(py));
         if let Some(settle) = settle {
-            self.call_soon.bind(py).call1((settle,))?;
+            let call_soon = self.call_soon.bind(py);
+            call_soon.call((settle,), Some(self.outside.bind(py)))?;
         }
         Ok(())
     }
@@ -265,6 +278,20 @@ impl Starter {
         let class = py.import("asyncio")?.getattr("Task")?;
         Ok(Starter::Eager(class.unbind(), options.unbind()))
     }
+}
+
+fn outside(py: Python<'_>) -> PyResult<Py<PyDict>> {
+    let context = py.import("contextvars")?.call_method0("copy_context")?;
+    let dict = PyDict::new(py);
+    dict.set_item("context", context)?;
+    Ok(dict.unbind())
+}
+
+fn versions(py: Python<'_>) -> PyResult<Py<PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("version", "3.0")?;
+    dict.set_item("spec_version", "2.4")?;
+    Ok(dict.unbind())
 }
 
 fn extensions(py: Python<'_>, names: &[&str]) -> PyResult<Py<PyDict>> {

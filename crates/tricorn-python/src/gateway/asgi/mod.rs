@@ -4,6 +4,7 @@
 //! to report, is the driver's to say. Source: the ASGI specification 3.0.
 mod awaitable;
 mod event;
+mod hooks;
 mod host;
 mod request;
 mod scope;
@@ -21,6 +22,7 @@ use socket::AsgiSocket;
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     awaitable::register(module)?;
+    module.add_class::<hooks::AsgiResponse>()?;
     module.add("ClientDisconnected", py.get_type::<ClientDisconnected>())
 }
 

@@ -11,12 +11,13 @@ use pyo3::exceptions::{PyException, PyOSError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
-use tricorn_engine::{BodyError, Exchange, Gone, Written, clock};
+use tricorn_engine::{BodyError, Exchange, Gone, Signed, Written, clock};
 use tricorn_proto::response::reason;
-use tricorn_proto::{AppFault, Reject, RejectKind};
+use tricorn_proto::{AppFault, Head, Reject, RejectKind};
 
-use super::awaitable::{done, pending, ready};
+use super::awaitable::{Receive, Receiver, done, pending};
 use super::event::{Fields, HttpEvent, http_event, misplaced};
+use super::hooks::{AsgiResponse, Looked, log_access};
 use super::host::{Host, Waiter, locked};
 use super::scope::Kind;
 use crate::gateway::access::Source;
@@ -34,6 +35,8 @@ pub struct AsgiRequest {
     host: Arc<Host>,
     key: u64,
     received_ns: u64,
+    /// What hooks and custom loggers are shown.
+    looked: Option<Looked>,
     state: Mutex<State>,
 }
 
@@ -160,6 +163,23 @@ impl State {
 impl AsgiRequest {
     /// Calls the application for a request.
     pub fn begin(py: Python<'_>, host: &Arc<Host>, exchange: Exchange) -> PyResult<()> {
+        let looks = host.hooks.any() || host.access.uses_python();
+        let looked = match looks {
+            true => Some(Looked::new(py, &exchange, host.access.is_enabled())?),
+            false => None,
+        };
+        let request = looked.as_ref().map(|looked| looked.request.bind(py));
+        let hook = host
+            .hooks
+            .pre_request(py, &host.worker, request, &host.log, &exchange);
+        if let Err(error) = hook {
+            host.log.before_head(py, &error, &exchange);
+            exchange.fail(&Reject::of(RejectKind::Internal));
+            return match error.is_instance_of::<PyException>(py) {
+                true => Ok(()),
+                false => Err(error),
+            };
+        }
         let scope = host.scopes.build(py, &exchange, Kind::Http)?;
         let head = exchange.head();
         let received_ns = exchange.received_ns();
@@ -170,6 +190,7 @@ impl AsgiRequest {
             host: host.clone(),
             key: exchange.key(),
             received_ns,
+            looked,
             state: Mutex::new(State {
                 exchange: Some(exchange),
                 open: true,
@@ -213,48 +234,58 @@ impl AsgiRequest {
         let py = this.py();
         let request = this.get();
         request.send_backlog(py)?;
-        let receivers = std::mem::take(&mut request.lock().receivers);
-        let mut waiting = Vec::new();
-        for receiver in receivers {
-            if is_over(receiver.bind(py))? {
-                continue;
-            }
-            let incoming = request.lock().poll_receive(py);
-            match incoming {
-                Some(incoming) => resolve(receiver.bind(py), request.message(py, incoming)?)?,
-                None => waiting.push(receiver),
-            }
-        }
         let left = {
             let mut state = request.lock();
-            waiting.append(&mut state.receivers);
-            state.receivers = waiting;
             if let Some(exchange) = state.exchange.as_mut() {
                 let left = exchange.peer_has_left();
                 state.left |= left;
             }
             state.left
         };
-        request.note_refusal(py)?;
-        request.host.settle_soon(py)?;
-        if left { Self::on_left(this) } else { Ok(()) }
+        if left {
+            return Self::on_left(this);
+        }
+        request.wake_receivers(py)
+    }
+
+    /// Those who wait for a message look again.
+    fn wake_receivers(&self, py: Python<'_>) -> PyResult<()> {
+        let receivers = std::mem::take(&mut self.lock().receivers);
+        for receiver in receivers {
+            let receiver = receiver.bind(py);
+            if !is_over(receiver)? {
+                resolve(receiver)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The next message, if there is one.
+    pub fn next_message<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let incoming = self.lock().poll_receive(py);
+        let Some(incoming) = incoming else {
+            return Ok(None);
+        };
+        self.note_refusal(py)?;
+        self.message(py, incoming).map(Some)
+    }
+
+    /// A future that is done once there is more to say.
+    pub fn await_message<'py>(this: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let request = this.get();
+        let future = request.host.future(this.py())?;
+        request.lock().receivers.push(future.clone().unbind());
+        let waiter = Waiter::Request(this.clone().unbind());
+        request.host.wait(request.key, waiter);
+        Ok(future)
     }
 
     /// Tells those who wait that the client is gone, and gives the application some time.
     fn on_left(this: &Bound<'_, Self>) -> PyResult<()> {
         let py = this.py();
         let request = this.get();
-        let (receivers, expires) = {
-            let mut state = request.lock();
-            let expires = !std::mem::replace(&mut state.expires, true);
-            (std::mem::take(&mut state.receivers), expires)
-        };
-        for receiver in receivers {
-            if !is_over(receiver.bind(py))? {
-                resolve(receiver.bind(py), request.message(py, Incoming::Left)?)?;
-            }
-        }
-        if !expires {
+        request.wake_receivers(py)?;
+        if std::mem::replace(&mut request.lock().expires, true) {
             return Ok(());
         }
         let expire = this.getattr(intern!(py, "expire"))?;
@@ -279,7 +310,7 @@ impl AsgiRequest {
                     }
                     let future = unsent.future.bind(py);
                     if !is_over(future)? {
-                        resolve(future, py.None().into_bound(py))?;
+                        resolve(future)?;
                     }
                 }
                 Err(Gone) => {
@@ -307,7 +338,7 @@ impl AsgiRequest {
     fn finish(&self, py: Python<'_>) -> PyResult<()> {
         let taken = self.lock().exchange.take();
         if let Some(exchange) = taken {
-            self.record(py, &exchange);
+            self.record(py, &exchange)?;
             exchange.finish();
         }
         self.over(py)
@@ -336,19 +367,41 @@ impl AsgiRequest {
         if refused { self.over(py) } else { Ok(()) }
     }
 
-    fn record(&self, py: Python<'_>, exchange: &Exchange) {
+    /// The access line, then the post_request hook.
+    fn record(&self, py: Python<'_>, exchange: &Exchange) -> PyResult<()> {
         let access = &self.host.access;
-        if !access.is_enabled() || access.uses_python() {
-            return;
+        if !access.is_enabled() && self.looked.is_none() {
+            return Ok(());
         }
         let (status, fields) = {
             let state = self.lock();
             (state.status, state.fields.clone())
         };
-        let status = status.to_string();
         let duration_ns = clock::now_ns().saturating_sub(self.received_ns);
-        let source = Source::new(py, exchange, None, status.as_bytes(), &fields, duration_ns);
-        access.record(&source);
+        if access.is_enabled() && !access.uses_python() {
+            let status = status.to_string();
+            let source = Source::new(py, exchange, None, status.as_bytes(), &fields, duration_ns);
+            access.record(&source);
+        }
+        let Some(looked) = &self.looked else {
+            return Ok(());
+        };
+        let host = &self.host;
+        let response = AsgiResponse::new(py, status, &fields, exchange.body_bytes())?;
+        let response = Bound::new(py, response)?;
+        if access.uses_python()
+            && let Err(error) = log_access(host.log.logger(py), looked, &response, duration_ns)
+        {
+            let message = "Error writing the access log";
+            host.log.exception(py, &error, message, &[]);
+        }
+        let (environ, response) = match &looked.environ {
+            Some(environ) => (environ.bind(py).clone().into_any(), response.into_any()),
+            None => (py.None().into_bound(py), py.None().into_bound(py)),
+        };
+        let request = Some(looked.request.bind(py));
+        host.hooks
+            .post_request(py, &host.worker, request, &environ, &response, &host.log)
     }
 
     fn message<'py>(&self, py: Python<'py>, incoming: Incoming) -> PyResult<Bound<'py, PyAny>> {
@@ -384,12 +437,7 @@ impl AsgiRequest {
             return Err(misplaced("the response has started already"));
         }
         let line = format!("{status} {}", reason(status));
-        let encoded = exchange.begin_head(line.as_bytes()).and_then(|()| {
-            fields
-                .iter()
-                .try_for_each(|(name, value)| exchange.head_field(name, value))
-        });
-        encoded.map_err(bad_field)?;
+        encode_head(exchange, line.as_bytes(), fields).map_err(bad_field)?;
         state.started = true;
         state.status = status;
         state.trailers_due = trailers;
@@ -484,7 +532,10 @@ impl AsgiRequest {
             if !(state.trailers_due && state.body_ended) {
                 return Err(misplaced("trailers come after the body, once announced"));
             }
-            exchange.add_trailers(fields.iter()).map_err(bad_field)?;
+            // Others might lose them, or take them for something else (RFC 9110, 6.5.1).
+            if wants_trailers(exchange.head()) {
+                exchange.add_trailers(fields.iter()).map_err(bad_field)?;
+            }
         }
         if !more {
             self.finish(py)?;
@@ -497,13 +548,14 @@ impl AsgiRequest {
         py: Python<'_>,
         status: u16,
         fields: &[OwnedField],
+        late: bool,
     ) -> PyResult<Py<PyAny>> {
         let mut guard = self.lock();
         let state = &mut *guard;
         let Some(exchange) = state.exchange.as_mut() else {
             return Err(Self::closed(state));
         };
-        if state.started {
+        if state.started && !late {
             return Err(misplaced(
                 "an informational response after the response has started",
             ));
@@ -540,7 +592,7 @@ impl AsgiRequest {
                 .log
                 .error(py, "ASGI application returned without starting a response"),
         }
-        self.record(py, &exchange);
+        self.record(py, &exchange)?;
         exchange.fail(&Reject::of(RejectKind::Internal));
         self.over(py)
     }
@@ -559,6 +611,34 @@ impl State {
     }
 }
 
+/// Status line and fields. Server and Date may be the application's.
+pub fn encode_head(
+    exchange: &mut Exchange,
+    line: &[u8],
+    fields: &Fields<'_>,
+) -> Result<(), AppFault> {
+    let has = |known: &[u8]| {
+        fields
+            .iter()
+            .any(|(name, _)| name.eq_ignore_ascii_case(known))
+    };
+    let signed = Signed {
+        server: has(b"server"),
+        date: has(b"date"),
+    };
+    exchange.begin_signed_head(line, signed)?;
+    fields
+        .iter()
+        .try_for_each(|(name, value)| exchange.head_field(name, value))
+}
+
+fn wants_trailers(head: &Head) -> bool {
+    head.field(b"te").is_some_and(|value| {
+        let mut codings = value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+        codings.any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
+    })
+}
+
 pub fn gone() -> PyErr {
     ClientDisconnected::new_err("the client has left")
 }
@@ -574,27 +654,17 @@ pub fn is_over(future: &Bound<'_, PyAny>) -> PyResult<bool> {
         .is_truthy()
 }
 
-pub fn resolve(future: &Bound<'_, PyAny>, value: Bound<'_, PyAny>) -> PyResult<()> {
-    future.call_method1(intern!(future.py(), "set_result"), (value,))?;
+/// Ends the wait for a future.
+pub fn resolve(future: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = future.py();
+    future.call_method1(intern!(py, "set_result"), (py.None(),))?;
     Ok(())
 }
 
 #[pymethods]
 impl AsgiRequest {
-    fn receive(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
-        let py = slf.py();
-        let request = slf.get();
-        let incoming = request.lock().poll_receive(py);
-        if let Some(incoming) = incoming {
-            request.note_refusal(py)?;
-            return ready(request.message(py, incoming)?);
-        }
-        let future = request.host.future(py)?;
-        request.lock().receivers.push(future.clone().unbind());
-        request
-            .host
-            .wait(request.key, Waiter::Request(slf.clone().unbind()));
-        pending(future)
+    fn receive(slf: &Bound<'_, Self>) -> PyResult<Py<Receive>> {
+        Receive::of(slf.py(), Receiver::Request(slf.clone().unbind()))
     }
 
     fn send(slf: &Bound<'_, Self>, event: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
@@ -611,9 +681,11 @@ impl AsgiRequest {
                 done(py)
             }
             HttpEvent::Trailers { fields, more } => request.trailers(py, &fields, more),
-            HttpEvent::Informational { status, fields } => {
-                request.informational(py, status, &fields)
-            }
+            HttpEvent::Informational {
+                status,
+                fields,
+                late,
+            } => request.informational(py, status, &fields, late),
             HttpEvent::Path(path) => {
                 let file = std::fs::File::open(path)?;
                 let length = file.metadata()?.len();
@@ -625,7 +697,10 @@ impl AsgiRequest {
                 count,
                 more,
             } => {
-                let number: i32 = file.call_method0(intern!(py, "fileno"))?.extract()?;
+                let number: i32 = match file.extract() {
+                    Ok(number) => number,
+                    Err(_) => file.call_method0(intern!(py, "fileno"))?.extract()?,
+                };
                 // SAFETY: the application's object, which we hold, has just told its descriptor; a wrong number gives
                 // EBADF from the duplication.
                 let file: std::fs::File = unsafe { BorrowedFd::borrow_raw(number) }

@@ -32,6 +32,8 @@ pub enum Kind {
 /// Values that never change in a worker.
 pub struct Constants {
     pub root_path: String,
+    /// The versions.
+    pub asgi: Py<PyDict>,
     pub http_extensions: Py<PyDict>,
     pub websocket_extensions: Py<PyDict>,
     /// What lifespan has put there for the requests; each gets a copy.
@@ -132,6 +134,8 @@ impl ScopeBuilder {
             intern!(py, "extensions"),
             &copy(extensions.bind(py))?,
         )?;
+        let asgi = copy(self.constants.asgi.bind(py))?;
+        set(&scope, intern!(py, "asgi"), &asgi)?;
         if let Some(state) = &self.constants.state {
             set(&scope, intern!(py, "state"), &state.bind(py).copy()?)?;
         }
@@ -177,9 +181,6 @@ impl ScopeBuilder {
         kind: Kind,
     ) -> PyResult<Bound<'py, PyDict>> {
         let dict = PyDict::new(py);
-        let asgi = PyDict::new(py);
-        asgi.set_item("version", "3.0")?;
-        asgi.set_item("spec_version", "2.4")?;
         let (name, scheme) = match (kind, https) {
             (Kind::Http, false) => ("http", "http"),
             (Kind::Http, true) => ("http", "https"),
@@ -190,7 +191,7 @@ impl ScopeBuilder {
             |key: &str, value: Bound<'py, PyAny>| dict.set_item(PyString::intern(py, key), value);
         let text = |value: &str| PyString::intern(py, value).into_any();
         put("type", text(name))?;
-        put("asgi", asgi.into_any())?;
+        put("asgi", py.None().into_bound(py))?;
         put("http_version", text("1.1"))?;
         let server = match listener {
             ListenerInfo::Inet(address) => {
@@ -296,7 +297,11 @@ impl Caches {
 
 impl Target {
     fn of(py: Python<'_>, head: &Head) -> PyResult<Target> {
-        let raw = head.path();
+        let raw = match head.path() {
+            // An absolute target without a path asks for the root.
+            b"" => &b"/"[..],
+            path => path,
+        };
         let decoded = text::percent_decoded(raw);
         Ok(Target {
             spelled: head.target().into(),

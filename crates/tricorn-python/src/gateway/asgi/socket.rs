@@ -14,10 +14,10 @@ use tricorn_proto::ws::handshake::{DeflatePolicy, accept_key, key_is_valid, nego
 use tricorn_proto::ws::{CloseCode, DeflateParams, MessageKind};
 use tricorn_proto::{AppFault, Framing, Head, Reject, RejectKind};
 
-use super::awaitable::{done, pending, ready};
+use super::awaitable::{Receive, Receiver, done, pending};
 use super::event::{Fields, SocketEvent, misplaced, socket_event};
 use super::host::{Host, Waiter, locked};
-use super::request::{bad_field, gone, is_over, resolve};
+use super::request::{bad_field, encode_head, gone, is_over, resolve};
 use super::scope::Kind;
 
 /// What the settings say of WebSockets.
@@ -203,21 +203,14 @@ impl AsgiSocket {
         let py = this.py();
         let socket = this.get();
         let receivers = std::mem::take(&mut socket.lock().receivers);
-        let mut waiting = Vec::new();
         for receiver in receivers {
-            if is_over(receiver.bind(py))? {
-                continue;
-            }
-            let incoming = socket.lock().poll_receive();
-            match incoming {
-                Some(incoming) => resolve(receiver.bind(py), message(py, incoming)?)?,
-                None => waiting.push(receiver),
+            let receiver = receiver.bind(py);
+            if !is_over(receiver)? {
+                resolve(receiver)?;
             }
         }
         let (senders, room) = {
             let mut state = socket.lock();
-            waiting.append(&mut state.receivers);
-            state.receivers = waiting;
             let awaited = !state.senders.is_empty();
             let room = match &mut state.line {
                 Line::Open(channel) if awaited => channel.has_room(),
@@ -235,13 +228,26 @@ impl AsgiSocket {
                 continue;
             }
             match room {
-                Ok(_) => resolve(sender, py.None().into_bound(py))?,
+                Ok(_) => resolve(sender)?,
                 Err(Gone) => {
                     sender.call_method1(intern!(py, "set_exception"), (gone(),))?;
                 }
             }
         }
         socket.host.settle_soon(py)
+    }
+
+    /// The next message, if there is one.
+    pub fn next_message<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let incoming = self.lock().poll_receive();
+        incoming.map(|incoming| message(py, incoming)).transpose()
+    }
+
+    /// A future that is done once there is more to say.
+    pub fn await_message<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let future = self.host.future(py)?;
+        self.lock().receivers.push(future.clone().unbind());
+        Ok(future)
     }
 
     fn accept(&self, subprotocol: Option<&[u8]>, fields: &Fields<'_>) -> PyResult<()> {
@@ -329,11 +335,7 @@ impl AsgiSocket {
             Line::Connecting(mut exchange, told) => {
                 exchange.force_close();
                 let line = format!("{status} {}", reason(status));
-                let encoded = exchange.begin_head(line.as_bytes()).and_then(|()| {
-                    fields
-                        .iter()
-                        .try_for_each(|(name, value)| exchange.head_field(name, value))
-                });
+                let encoded = encode_head(&mut exchange, line.as_bytes(), fields);
                 if let Err(fault) = encoded {
                     state.line = Line::Connecting(exchange, told);
                     return Err(bad_field(fault));
@@ -463,16 +465,8 @@ fn message(py: Python<'_>, incoming: Incoming) -> PyResult<Bound<'_, PyAny>> {
 
 #[pymethods]
 impl AsgiSocket {
-    fn receive(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
-        let py = slf.py();
-        let socket = slf.get();
-        let incoming = socket.lock().poll_receive();
-        if let Some(incoming) = incoming {
-            return ready(message(py, incoming)?);
-        }
-        let future = socket.host.future(py)?;
-        socket.lock().receivers.push(future.clone().unbind());
-        pending(future)
+    fn receive(slf: &Bound<'_, Self>) -> PyResult<Py<Receive>> {
+        Receive::of(slf.py(), Receiver::Socket(slf.clone().unbind()))
     }
 
     fn send(slf: &Bound<'_, Self>, event: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {

@@ -1,0 +1,20 @@
+"""Which interface an application speaks, as far as that can be seen without calling it."""
+
+import functools
+
+CO_COROUTINE = 0x80
+
+
+def is_asgi(application):
+    """Whether it is an ASGI 3 application: a coroutine function, or an object that is called like one."""
+    while isinstance(application, functools.partial):
+        application = application.func
+    return _is_coroutine_function(application) or _is_coroutine_function(
+        getattr(type(application), "__call__", None)
+    )
+
+
+def _is_coroutine_function(function):
+    code = getattr(function, "__code__", None)
+    # The second is how wrappers say it of themselves (`inspect.markcoroutinefunction`).
+    return bool(code and code.co_flags & CO_COROUTINE) or hasattr(function, "_is_coroutine_mark")
