@@ -137,7 +137,7 @@ class Arbiter:
             self._create_pidfile()
         self.cfg.on_starting(self)
         self._core = _core.ArbiterCore(*self._decisive_settings(), self.master_pid != 0)
-        self._core.install_signals()
+        self._take_signals()
         self.LISTENERS = self._inherit_listeners() or self._open_listeners()
         self.log.debug("Arbiter booted")
         addresses = ",".join(map(str, self.LISTENERS))
@@ -147,6 +147,9 @@ class Arbiter:
         if hasattr(self.worker_class, "check_config"):
             self.worker_class.check_config(self.cfg, self.log)
         self.cfg.when_ready(self)
+
+    def _take_signals(self):
+        self._core.install_signals()
 
     def _decisive_settings(self):
         cfg = self.cfg
@@ -248,20 +251,31 @@ class Arbiter:
 
     def _be_worker(self, worker):
         """The whole life of a worker; never returns."""
+        self._live(worker, lambda: self._enter(worker), worker.init_process)
+
+    def _enter(self, worker):
+        """What a worker begins with."""
+        title.set_title(f"worker [{self.proc_name}]")
+        self.log.info("Booting worker with pid: %s", worker.pid)
+        if self.cfg.reuse_port:
+            worker.sockets = sock.create_sockets(self.cfg, self.log)
+        self.cfg.post_fork(self, worker)
+
+    def _live(self, worker, *parts):
+        """Run what is left of a worker's life, part by part, and end its process."""
         code = 1
         try:
-            code = self._exit_code_of(worker)
+            code = self._exit_code_of(worker, *parts)
         finally:
-            leave(code)
+            try:
+                self._see_off(worker)
+            finally:
+                leave(code)
 
-    def _exit_code_of(self, worker):
+    def _exit_code_of(self, worker, *parts):
         try:
-            title.set_title(f"worker [{self.proc_name}]")
-            self.log.info("Booting worker with pid: %s", worker.pid)
-            if self.cfg.reuse_port:
-                worker.sockets = sock.create_sockets(self.cfg, self.log)
-            self.cfg.post_fork(self, worker)
-            worker.init_process()
+            for part in parts:
+                part()
             return 0
         except SystemExit as error:
             return error.code if isinstance(error.code, int) else int(error.code is not None)
@@ -275,14 +289,18 @@ class Arbiter:
             self.log.exception("Exception in worker process")
             print(f"{error}", file=sys.stderr)
             return 255 if worker.booted else self.WORKER_BOOT_ERROR
-        finally:
-            self.log.info("Worker exiting (pid: %s)", worker.pid)
-            try:
-                self.cfg.worker_exit(self, worker)
-            except Exception:
-                import traceback
 
-                self.log.warning("Exception during worker exit:\n%s", traceback.format_exc())
+    def _see_off(self, worker):
+        self.log.info("Worker exiting (pid: %s)", worker.pid)
+        self._call_worker_exit(worker)
+
+    def _call_worker_exit(self, worker):
+        try:
+            self.cfg.worker_exit(self, worker)
+        except Exception:
+            import traceback
+
+            self.log.warning("Exception during worker exit:\n%s", traceback.format_exc())
 
     # ---- what the core asks for
 

@@ -314,7 +314,7 @@ class Config:
         for name, setting in self.settings.items():
             text = self.env_orig.get(ENVIRONMENT_PREFIX + name.upper())
             if text is not None:
-                self.set_from(name, _read_text(setting, text))
+                self.set_from(name, read_text(setting, text))
 
     def validate(self):
         """Check what one setting alone cannot tell.
@@ -472,7 +472,7 @@ def _networks(entries):
     return [ipaddress.ip_network(entry) for entry in entries if entry != "*"]
 
 
-def _read_text(setting, text):
+def read_text(setting, text):
     """The value that a text from the environment stands for."""
     kind = setting.kind
     if kind == "bool":

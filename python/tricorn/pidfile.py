@@ -28,6 +28,14 @@ class Pidfile:
             raise RuntimeError(f"{directory} doesn't exist. Can't create pidfile.")
         self._write_whole(f"{pid}\n")
 
+    def write_for(self, pid):
+        """Write the file for another process, whoever stood in it. Where that cannot be it stays."""
+        self.pid = pid
+        try:
+            self._write_whole(f"{pid}\n")
+        except OSError:
+            pass
+
     def _write_whole(self, text):
         """Write a neighbour and rename it: nobody reads half a number; no symbolic link is followed."""
         neighbour = f"{self.fname}.{os.getpid()}.new"

@@ -93,12 +93,17 @@ class BaseApplication:
 
         # Forked workers inherit the trace function.
         self._trace()
-        try:
-            Arbiter(self).run()
-        except RuntimeError as error:
-            print(f"\nError: {error}\n", file=sys.stderr)
-            sys.stderr.flush()
-            sys.exit(1)
+        run_telling_errors(lambda: Arbiter(self).run())
+
+
+def run_telling_errors(part):
+    """Run a part of the server. What the user has to mend is told in a line, with exit code 1."""
+    try:
+        return part()
+    except (RuntimeError, ConfigError) as error:
+        print(f"\nError: {error}\n", file=sys.stderr)
+        sys.stderr.flush()
+        sys.exit(1)
 
 
 class Application(BaseApplication):
@@ -204,12 +209,16 @@ class Application(BaseApplication):
             print(self.cfg)
         if self.cfg.print_config or self.cfg.check_config:
             self._check()
+        self._settle()
+        super().run()
+
+    def _settle(self):
+        """Become the process that the settings want, before anything else happens in it."""
         if self.cfg.daemon:
             self._daemonize()
         if self.cfg.pythonpath:
             for path in self.cfg.pythonpath.split(","):
                 insert_path(os.path.abspath(path))
-        super().run()
 
     def _check(self):
         """Load the application and exit: 0 if that works, 1 if not."""

@@ -93,10 +93,26 @@ class Worker:
 
     def init_process(self):
         """Become a worker: environment, user, signals, application; then serve."""
+        self.prepare()
+        self.load_and_run()
+
+    def prepare(self):
+        """What comes before the application: environment, user, signals."""
+        self._take_place()
+        _core.follow_parent()
+        self._open_pipe()
+        self.init_signals()
+        if self.ppid != os.getppid():
+            # It died before the kernel was asked to tell.
+            sys.exit(0)
+
+    def _take_place(self):
         for name, value in (self.cfg.env or {}).items():
             os.environ[name] = value
         privileges.drop(self.cfg.uid, self.cfg.gid, self.cfg.initgroups)
-        _core.follow_parent()
+
+    def _open_pipe(self):
+        """The pipe that signals wake `run` through; from here on no descriptor reaches a program we start."""
         self.PIPE = os.pipe()
         for fd in self.PIPE:
             os.set_blocking(fd, False)
@@ -104,10 +120,9 @@ class Worker:
         for listener in self.sockets:
             os.set_inheritable(listener.fileno(), False)
         self.log.close_on_exec()
-        self.init_signals()
-        if self.ppid != os.getppid():
-            # It died before the kernel was asked to tell.
-            sys.exit(0)
+
+    def load_and_run(self):
+        """Load the application, then serve it."""
         if self.cfg.reload:
             # Imported where it is needed: it costs a quick start.
             from tricorn.reloader import make_reloader
