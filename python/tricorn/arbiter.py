@@ -13,7 +13,7 @@ import os
 import sys
 import time
 
-from tricorn import SERVER_SOFTWARE, __version__, _core, sock, systemd, title
+from tricorn import SERVER_SOFTWARE, __version__, _core, sock, systemd, title, zodb
 from tricorn.errors import AppImportError, HaltServer
 from tricorn.pidfile import Pidfile
 from tricorn.process_exit import leave
@@ -286,7 +286,11 @@ class Arbiter:
         except HaltServer as halt:
             return halt.exit_status
         except Exception as error:
-            self.log.exception("Exception in worker process")
+            sentence = zodb.explain(error)
+            if sentence is None:
+                self.log.exception("Exception in worker process")
+            else:
+                self.log.error("%s", sentence)
             print(f"{error}", file=sys.stderr)
             return 255 if worker.booted else self.WORKER_BOOT_ERROR
 

@@ -64,15 +64,15 @@ class RunnerArbiter(Arbiter):
 
     def _meet_zope(self, worker):
         """Refuse a database that one process owns; mend the pid file that Zope has made for this worker."""
+        pid_file = zodb.hand_over_pid_file(self.pid)
+        if pid_file is not None:
+            self._tell(f"pid {pid_file}")
         path = zodb.writable_file_storage()
         if path is not None and self.num_workers > 1:
             self._tell(f"why {path}: {zodb.ONE_PROCESS}.")
             sys.exit(self.WORKER_BOOT_ERROR)
         if warning := zodb.pool_warning(self.cfg.threads):
             self.log.warning("%s", warning)
-        pid_file = zodb.hand_over_pid_file(self.pid)
-        if pid_file is not None:
-            self._tell(f"pid {pid_file}")
 
     def _fail_to_load(self, worker, error):
         """The end of a worker whose application could not be loaded; the runner's own end is not for it."""

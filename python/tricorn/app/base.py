@@ -140,9 +140,13 @@ class Application(BaseApplication):
         location = self._config_location(commands)
         if location:
             self.load_config_from_file(location)
+        self.load_config_beyond_file()
         for command in commands:
             self._set_from_command(command)
         self.chdir()
+
+    def load_config_beyond_file(self):
+        """Hook for subclasses: a source that wins over the configuration file, not over the command line."""
 
     def _config_location(self, commands):
         for command in reversed(commands):

@@ -88,7 +88,8 @@ class Section:
     about keys without a meaning here.
     """
 
-    def __init__(self, source, conf, known):
+    def __init__(self, source, conf, known, ours=True):
+        """`ours`: the section names us as its server; of another server's any key may be there."""
         self.source = source
         self.settings = {}
         self.keys = {}
@@ -97,6 +98,7 @@ class Section:
         self.url_scheme = None
         self.url_prefix = ""
         self._known = known
+        self._ours = ours
         conf = {key.lower(): value for key, value in conf.items() if value is not None}
         self.config = conf.pop("config", None)
         for key in _PLACE:
@@ -107,6 +109,10 @@ class Section:
             self._set(key, key, conf.pop(key))
         for key, value in conf.items():
             self._take_foreign(key, value)
+
+    def idle_sentence(self, further=()):
+        """All that has no effect, in one sentence."""
+        return f"without effect in the server section of {self.source}: {'; '.join([*self.idle, *further])}"
 
     def apply(self, cfg):
         """Set the settings in `cfg`.
@@ -126,6 +132,9 @@ class Section:
 
     def _take_foreign(self, key, value):
         meaning = FOREIGN.get(key)
+        if meaning is None and not self._ours:
+            self.idle.append(f"{key} (no setting of this name)")
+            return
         if meaning is None:
             raise ConfigError(f"No configuration setting for: {key} (in the server section of {self.source})")
         if isinstance(meaning, Means):

@@ -6,6 +6,7 @@ several the workers load it themselves, through the runner that started the serv
 Source: the entry points `paste.server_factory` and `paste.server_runner`; Gunicorn's module of this name.
 """
 
+import configparser
 import os
 import sys
 
@@ -34,9 +35,7 @@ _IDLE_IN_WORKERS = {"preload_app": "the workers load the application"}
 
 def has_logging_config(path):
     """Whether an ini file configures logging."""
-    from configparser import ConfigParser
-
-    parser = ConfigParser()
+    parser = configparser.ConfigParser()
     parser.read([path])
     return parser.has_section("loggers")
 
@@ -56,6 +55,35 @@ def get_wsgi_app(uri, name=None, defaults=None):
     return loadapp(
         uri, name=section if hash_mark else name, relative_to=os.getcwd(), global_conf=defaults or {}
     )
+
+
+def server_section(path, cfg):
+    """The section `[server:main]` of an ini file, whichever server it names; None when there is none.
+
+    Errors: ConfigError for what cannot be read.
+    """
+    try:
+        from paste.deploy.loadwsgi import SERVER, ConfigLoader
+    except ImportError:
+        # Loading the application says so, in the words that are due there.
+        return None
+    loader = ConfigLoader(path)
+    loader.update_defaults(cfg.paste_global_conf, overwrite=False)
+    try:
+        name = loader.find_config_section(SERVER)
+    except LookupError:
+        return None
+    parser = loader.parser
+    use = parser.get(name, "use", fallback="")
+    for option in ("use", "paste.server_runner"):
+        parser.remove_option(name, option)
+    # PasteDeploy resolves variables and `set`, `get`; the server that is named need not be installed.
+    parser.set(name, "paste.server_factory", f"{__name__}:server_factory")
+    try:
+        conf = loader.get_context(SERVER, global_conf=cfg.paste_global_conf).local_conf
+    except (configparser.Error, LookupError) as error:
+        raise ConfigError(f"the server section of {path} cannot be read: {error}") from None
+    return Section(path, conf, cfg.settings, ours=use.startswith(("egg:tricorn", "egg:gunicorn")) or not use)
 
 
 class Placed:
@@ -176,11 +204,11 @@ class PasteApplication(Application):
         self._trace()
 
     def _idle(self):
-        """Sentences about keys and settings that do nothing here."""
+        """Sentences about settings that do nothing here."""
         table = _IDLE_HERE if self.cfg.workers <= 1 else _IDLE_IN_WORKERS
         settings = self.cfg.settings
         changed = [name for name in table if settings[name].get() != settings[name].default]
-        return self.section.idle + [f"{name} ({table[name]})" for name in changed]
+        return [f"{name} ({table[name]})" for name in changed]
 
     def wsgi(self):
         """The application, None until the runner has loaded it."""
@@ -216,8 +244,9 @@ class PasteApplication(Application):
         return serve_in_worker
 
     def _with_warning(self, arbiter):
-        if sentences := self._idle():
-            arbiter.log.warning("Without effect in the server section: %s", "; ".join(sentences))
+        further = self._idle()
+        if further or self.section.idle:
+            arbiter.log.warning("%s", self.section.idle_sentence(further))
         return arbiter
 
 
