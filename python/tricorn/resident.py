@@ -35,10 +35,10 @@ class ResidentWorker(ThreadWorker):
 
     def prepare(self):
         self._take_place()
-        self._open_pipe()
-        self.init_signals()
+        self._keep_descriptors()
 
     def init_signals(self):
+        self._open_pipe()
         handlers = {
             signal.SIGTERM: self.handle_exit,
             signal.SIGINT: self.handle_quit,
@@ -59,9 +59,8 @@ class ResidentWorker(ThreadWorker):
         """Put back what handled the signals before us."""
         if self._deadline is not None:
             self._deadline.cancel()
-        if not self._handlers_before:
-            return
-        signal.set_wakeup_fd(self._wakeup_before)
+        if self._handlers_before:
+            signal.set_wakeup_fd(self._wakeup_before)
         for number, handler in self._handlers_before.items():
             signal.signal(number, handler)
 
@@ -98,11 +97,15 @@ class ResidentWorker(ThreadWorker):
 class ResidentArbiter(Arbiter):
     """Serves the application that `app` holds, in this process."""
 
+    _worker = None
+
     def _configure(self, cfg, worker_class):
         super()._configure(cfg, ResidentWorker)
 
     def _take_signals(self):
-        """Left to the worker, once there is one."""
+        """Have the worker take the signals: from the first listener on they end in a return."""
+        self._worker = self._make_worker(self._core.claim_slot())
+        self._worker.init_signals()
 
     def _make_worker(self, slot):
         worker = ResidentWorker(
@@ -127,14 +130,20 @@ class ResidentArbiter(Arbiter):
         """
         try:
             self.start()
-            code = self._serve()
+            self._worker.sockets = self.LISTENERS
+            code = self._serve(self._worker)
+        except SystemExit as error:
+            # An address in use; or INT and QUIT while the server was starting.
+            code = error.code
         finally:
+            if self._worker is not None:
+                self._worker.restore_signals()
+            self._close_listeners()
             self._remove_pidfile()
         if code:
             sys.exit(code)
 
-    def _serve(self):
-        worker = self._make_worker(self._core.claim_slot())
+    def _serve(self, worker):
         self.WORKERS = {self.pid: worker}
         code = 1
         try:
@@ -142,8 +151,6 @@ class ResidentArbiter(Arbiter):
             return code
         finally:
             process_exit.leave_stragglers(POOL_THREAD, code)
-            worker.restore_signals()
-            self._close_listeners()
             self._see_off(worker)
             self.cfg.on_exit(self)
 

@@ -290,6 +290,20 @@ class Launcher:
         self._await(running, wait)
         return running
 
+    def start_command(
+        self,
+        *command: str,
+        env: Mapping[str, str] | None = None,
+        cwd: str | Path | None = None,
+        wait: str | None = LISTENING,
+    ) -> Running:
+        """Starts the server through another program, such as a runner of PasteDeploy."""
+        folder = Path(tempfile.mkdtemp(prefix="server-"))
+        running = self._open(list(command), folder, env, cwd, ())
+        self._started.append(running)
+        self._await(running, wait)
+        return running
+
     def shared(self, app: str, *args: str, worker: str | None = None, config: str | None = None) -> Running:
         """A server that other tests use as well: same app and arguments, same processes."""
         key = (self.name, app, args, worker, config)
@@ -313,6 +327,9 @@ class Launcher:
         command += args
         if app is not None:
             command.append(app)
+        return self._open(command, folder, env, cwd, pass_fds)
+
+    def _open(self, command, folder, env, cwd, pass_fds) -> Running:
         mark = uuid.uuid4().hex
         environ = {key: value for key, value in os.environ.items() if not FOREIGN.match(key)}
         # HOME: Gunicorn keeps its control socket there. Unbuffered: what applications print comes at once.

@@ -101,6 +101,7 @@ class Worker:
         self._take_place()
         _core.follow_parent()
         self._open_pipe()
+        self._keep_descriptors()
         self.init_signals()
         if self.ppid != os.getppid():
             # It died before the kernel was asked to tell.
@@ -112,10 +113,13 @@ class Worker:
         privileges.drop(self.cfg.uid, self.cfg.gid, self.cfg.initgroups)
 
     def _open_pipe(self):
-        """The pipe that signals wake `run` through; from here on no descriptor reaches a program we start."""
+        """Make the pipe that signals wake `run` through."""
         self.PIPE = os.pipe()
         for fd in self.PIPE:
             os.set_blocking(fd, False)
+
+    def _keep_descriptors(self):
+        """Keep ours out of programs that this process starts."""
         self.wait_fds = [*self.sockets, self.PIPE[0]]
         for listener in self.sockets:
             os.set_inheritable(listener.fileno(), False)
