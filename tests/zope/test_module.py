@@ -4,12 +4,10 @@ import base64
 import re
 import signal
 import subprocess
-from pathlib import Path
 
 import pytest
 from harness.http import request_bytes
 
-VENV = Path(__file__).resolve().parents[2] / ".venv-zope"
 ADMIN = ("Authorization", "Basic " + base64.b64encode(b"admin:admin").decode())
 
 MODULE = """
@@ -21,18 +19,14 @@ application = HTTPExceptionHandler(make_wsgi_app({{}}, {conf!r}))
 
 
 @pytest.fixture
-def zope(server, tmp_path):
-    if not VENV.exists():
-        pytest.skip("no Zope here: `make test-zope` installs one into .venv-zope")
+def zope(server, tmp_path, zope_bin):
     instance = tmp_path / "instance"
     subprocess.run(
-        [VENV / "bin" / "mkwsgiinstance", "-d", instance, "-u", "admin:admin"],
-        check=True,
-        capture_output=True,
+        [zope_bin / "mkwsgiinstance", "-d", instance, "-u", "admin:admin"], check=True, capture_output=True
     )
     (tmp_path / "zopeapp.py").write_text(MODULE.format(conf=str(instance / "etc" / "zope.conf")))
     return server.start(
-        "zopeapp:application", "--threads", "4", cwd=tmp_path, python=(str(VENV / "bin" / "python"),)
+        "zopeapp:application", "--threads", "4", cwd=tmp_path, python=(str(zope_bin / "python"),)
     )
 
 

@@ -1,0 +1,58 @@
+"""Zope instances for the tests; see `playground`."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+BIN = HERE.parents[1] / ".venv-zope" / "bin"
+
+
+def _load(name: str):
+    """A module of this folder: tests are imported without it on the path."""
+    spec = importlib.util.spec_from_file_location(name, HERE / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+playground = _load("playground")
+
+
+@pytest.fixture(scope="session")
+def zope_bin() -> Path:
+    """The programs of a virtual environment with Zope."""
+    if not BIN.exists():
+        pytest.skip("no Zope here: `make test-zope` installs one into .venv-zope")
+    return BIN
+
+
+@pytest.fixture(scope="session")
+def furnished(zope_bin, tmp_path_factory):
+    """An instance with something in it, which tests copy."""
+    made = playground.Instance(tmp_path_factory.mktemp("zope") / "instance", zope_bin)
+    made.make()
+    made.furnish()
+    return made
+
+
+@pytest.fixture
+def instance(furnished, tmp_path):
+    """An instance of the test's own."""
+    own = playground.Instance(tmp_path / "instance", furnished.bin)
+    shutil.copytree(furnished.folder, own.folder)
+    own.write_conf()
+    return own
+
+
+@pytest.fixture
+def zeo_instance(instance) -> Iterator:
+    """The same behind a ZEO server."""
+    with instance.zeo() as port:
+        instance.write_conf(zeo_port=port)
+        yield instance
