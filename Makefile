@@ -14,12 +14,14 @@ PYTEST_ARGS ?=
 SCENARIOS ?=
 SERVERS ?=
 ROUNDS ?= 7
+PORT ?= 8080
 
 venv := .venv
 bin := $(CURDIR)/$(venv)/bin
 # One interpreter for every cargo command: another one would rebuild the bindings each time.
 export PYO3_PYTHON := $(bin)/python
 
+python_sources := $(shell find python -name '*.py')
 rust_sources := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
 pytest := $(bin)/python -m pytest -n 4 --dist worksteal $(PYTEST_ARGS)
 
@@ -28,12 +30,14 @@ help:
 	@echo 'make serve             build if something changed, then serve the example on http://127.0.0.1:8000'
 	@echo "make serve APP=module:app ARGS='-w 4'"
 	@echo '                       serve your own application, found from this folder'
+	@echo 'make serve-zope        a filled Zope in a throw-away folder, served by Tricorn; PORT=8080 chooses where'
+	@echo 'make serve-plone       the same with a Plone site; the first run installs Plone, which takes minutes'
 	@echo 'make test              everything that must hold before a change lands'
 	@echo 'make test-rust         only cargo test'
 	@echo 'make test-python       only pytest, against Gunicorn and Tricorn'
 	@echo 'make test-conformance  only HTTP/1.1: our own cases, and the corpora beside the checkout when present'
 	@echo 'make test-compat       only the applications of frameworks: Flask, Django, Pyramid, FastAPI and more'
-	@echo 'make test-zope         a fresh Zope, made by its own tools, served by Tricorn'
+	@echo 'make test-zope         Zope in every worker model, with and without ZEO; its buildout (some minutes)'
 	@echo 'make test-load         1,000 clients, HUP every second, TERM at the end: counts lost requests; 1,000 slow'
 	@echo '                       clients beside a quick one: how long it waits'
 	@echo 'make bench             Tricorn and its rivals side by side, about an hour; SCENARIOS=hello SERVERS=granian'
@@ -75,7 +79,25 @@ needs-lint: needs
 	@echo 'Installing a Zope for the tests ...'
 	@$(PYTHON) -m venv --clear .venv-zope
 	@.venv-zope/bin/pip install -q --disable-pip-version-check -r tests/requirements-zope.txt
-	@echo '$(CURDIR)/python' > "$$(echo .venv-zope/lib/python3.*/site-packages)/tricorn.pth"
+	@touch $@
+
+.make/plone: tests/requirements-plone.txt .make/venv
+	@echo 'Installing Plone (some minutes) ...'
+	@$(PYTHON) -m venv --clear .venv-plone
+	@.venv-plone/bin/pip install --disable-pip-version-check --progress-bar off -r tests/requirements-plone.txt
+	@touch $@
+
+# PasteDeploy finds servers by the metadata of their distributions, so it is not enough to be importable.
+.make/zope-finds-us .make/plone-finds-us: .make/%-finds-us: .make/% .make/release
+	@there="$$(echo .venv-$*/lib/python3.*/site-packages)"; rm -rf "$$there"/tricorn-*.dist-info; \
+	  cp -r $(venv)/lib/python3.*/site-packages/tricorn-*.dist-info "$$there"; \
+	  echo '$(CURDIR)/python' > "$$there/tricorn.pth"
+	@touch $@
+
+.make/wheel: $(rust_sources) $(python_sources) pyproject.toml .make/venv
+	@echo 'Building the wheel ...'
+	@rm -rf dist
+	@VIRTUAL_ENV=$(CURDIR)/$(venv) $(bin)/maturin build -q --release --locked -o dist
 	@touch $@
 
 .make/release: $(rust_sources) pyproject.toml .make/venv
@@ -101,6 +123,14 @@ else
 	@exec $(bin)/tricorn $(ARGS) '$(APP)'
 endif
 
+.PHONY: serve-zope
+serve-zope: needs .make/zope-finds-us
+	@exec .venv-zope/bin/python tests/zope/playground.py --port $(PORT)
+
+.PHONY: serve-plone
+serve-plone: needs .make/plone-finds-us
+	@exec .venv-plone/bin/python tests/zope/playground.py --port $(PORT) --plone
+
 # ---- measure
 .PHONY: bench
 bench: needs .make/release .make/rivals
@@ -124,7 +154,7 @@ test-rust: needs .make/venv
 	cargo test --locked --workspace 2>&1 | tee .make/rust.log
 
 .PHONY: test-python
-test-python: needs .make/release .make/test-tools .make/zope
+test-python: needs .make/release .make/test-tools .make/zope-finds-us
 	@mkdir -p .make
 	$(pytest) 2>&1 | tee .make/python.log
 
@@ -137,8 +167,8 @@ test-compat: needs .make/release .make/test-tools
 	$(pytest) tests/apps
 
 .PHONY: test-zope
-test-zope: needs .make/release .make/test-tools .make/zope
-	$(pytest) tests/zope
+test-zope: needs .make/release .make/test-tools .make/zope-finds-us .make/wheel
+	$(pytest) tests/zope --long
 
 .PHONY: test-load
 test-load: needs .make/release .make/test-tools

@@ -18,11 +18,13 @@ WORKERS = ("sync", "gthread", "gevent", "eventlet")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--servers", default=",".join(SERVERS), help="servers to test, comma separated")
+    parser.addoption("--long", action="store_true", help="run the tests that take minutes, too")
     parser.addoption("--workers", default=",".join(WORKERS), help="worker classes to test, comma separated")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "servers(*names): run with these servers only")
+    config.addinivalue_line("markers", "long: takes minutes; left out without --long")
     config.addinivalue_line("markers", "workers(*names): run with these worker classes only")
 
 
@@ -39,12 +41,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("worker", _chosen(metafunc, "--workers", "workers"), indirect=True)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The oracle may lose a race of its own (it has some); a mistake of the test fails every time.
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out the long tests, and lets Gunicorn try again.
+
+    The oracle may lose a race of its own (it has some); a mistake of the test fails every time.
 
     Tricorn gets no second chance.
     """
     for item in items:
+        if item.get_closest_marker("long") and not config.getoption("--long"):
+            item.add_marker(pytest.mark.skip(reason="takes minutes: run with --long"))
         call = getattr(item, "callspec", None)
         if call is not None and call.params.get("server") == "gunicorn":
             item.add_marker(pytest.mark.flaky(reruns=2))

@@ -1,0 +1,111 @@
+"""The buildout of `examples/plone-buildout`, with Zope in the place of Plone, from a wheel of this checkout.
+
+Needs PyPI: an egg for everything that Zope stands on. `make test-zope` runs these, `make test` does not.
+"""
+
+from __future__ import annotations
+
+import base64
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from harness.servers import free_port, wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLE = ROOT / "examples" / "plone-buildout"
+# Kept between runs, since making the eggs is what takes the time.
+EGGS = ROOT / ".make" / "eggs"
+ADMIN = ("Authorization", "Basic " + base64.b64encode(b"admin:admin").decode())
+
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.servers("tricorn"),
+    pytest.mark.timeout(900),
+    # One worker of pytest for all of them: they share the folder.
+    pytest.mark.xdist_group("buildout"),
+]
+
+
+@pytest.fixture(scope="session")
+def buildout(tmp_path_factory):
+    """Runs a configuration of the example in a folder of its own; gives the folder."""
+    if not list((ROOT / "dist").glob("tricorn-*.whl")):
+        pytest.skip("no wheel in dist: `make test-zope` builds one")
+    folder = tmp_path_factory.mktemp("buildout") / "site"
+    shutil.copytree(EXAMPLE, folder)
+    (folder / "var" / "blobstorage").mkdir(parents=True, mode=0o700)
+    subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
+    tools = ("zc.buildout==6.0.1", "setuptools<81", "wheel")
+    subprocess.run([folder / "venv" / "bin" / "pip", "install", "-q", *tools], check=True)
+    # The eggs of another build of the wheel would win over it.
+    for old in EGGS.glob("*/tricorn-*"):
+        shutil.rmtree(old)
+
+    def run(configuration, port):
+        command = [
+            folder / "venv" / "bin" / "buildout",
+            "-c",
+            configuration,
+            f"buildout:find-links={ROOT / 'dist'}",
+            f"buildout:eggs-directory={EGGS}",
+            "settings:site-eggs=Zope\nPaste",
+            f"settings:http-address={port}",
+        ]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return folder
+
+    return run
+
+
+def test_instance_serves_through_the_template_and_ends_in_order(buildout, server):
+    port = free_port()
+    folder = buildout("tricorn.cfg", port)
+    running = server.start_command(str(folder / "bin" / "instance"), "console", cwd=folder)
+    assert running.port == port
+    assert running.request("GET", "/manage_main", [ADMIN]).status == 200
+    assert running.request("GET", "/no-such-thing").status == 404
+    # `console` replaces its process: the server is the process that loaded the application.
+    assert running.workers() == []
+    assert running.stop(signal.SIGTERM) == 0
+    event_log = (folder / "var" / "log" / "instance.log").read_text()
+    assert "Listening at" in event_log and "Shutting down" in event_log
+
+
+def test_instance_starts_and_stops_in_the_background(buildout, server):
+    port = free_port()
+    folder = buildout("tricorn.cfg", port)
+    instance = str(folder / "bin" / "instance")
+    subprocess.run([instance, "start"], cwd=folder, check=True, timeout=60)
+    try:
+        log = folder / "var" / "log" / "instance.log"
+        wait_until(lambda: f":{port}" in log.read_text(), 30, "the start")
+    finally:
+        subprocess.run([instance, "stop"], cwd=folder, check=True, timeout=60)
+    assert "Handling signal: term" in log.read_text()
+
+
+def test_workers_in_a_buildout_load_the_application_themselves(buildout, server):
+    folder = buildout("tricorn.cfg", free_port())
+    ini = folder / "parts" / "instance" / "etc" / "wsgi.ini"
+    ini.write_text(ini.read_text().replace("threads = 4", "workers = 2"))
+    running = server.start_command(str(folder / "bin" / "instance"), "console", cwd=folder, wait=None)
+    # Which they do, or they could not find that the database is one process's.
+    assert running.wait() == 3
+    assert "a FileStorage belongs to one process" in running.log.text()
+
+
+def test_command_serves_a_module_of_the_buildout(buildout, server):
+    port = free_port()
+    folder = buildout("tricorn-alt.cfg", port)
+    running = server.start_command(str(folder / "bin" / "tricorn-instance"), cwd=folder)
+    assert running.port == port
+    running.wait_for_workers(1)
+    assert running.request("GET", "/manage_main", [ADMIN]).status == 200
+    assert running.request("GET", "/no-such-thing").status == 404
+    # The shell script is replaced by the server, so signals reach it.
+    assert running.stop(signal.SIGTERM) == 0
