@@ -168,7 +168,7 @@ test-compat: needs .make/release .make/test-tools
 
 .PHONY: test-zope
 test-zope: needs .make/release .make/test-tools .make/zope-finds-us .make/wheel
-	$(pytest) tests/zope --long
+	$(pytest) --dist loadgroup tests/zope --long
 
 .PHONY: test-load
 test-load: needs .make/release .make/test-tools

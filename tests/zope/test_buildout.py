@@ -6,10 +6,13 @@ Needs PyPI: an egg for everything that Zope stands on. `make test-zope` runs the
 from __future__ import annotations
 
 import base64
+import http.server
 import shutil
 import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,10 +33,52 @@ pytestmark = [
 ]
 
 
+class Index(http.server.SimpleHTTPRequestHandler):
+    """PyPI, with this checkout's wheel in it.
+
+    Given the wheel by `find-links`, buildout would look for its name in the list of everything on PyPI.
+    """
+
+    def __init__(self, *args):
+        super().__init__(*args, directory=str(ROOT / "dist"))
+
+    def do_GET(self):
+        folder, _, name = self.path.strip("/").rpartition("/")
+        if folder != "simple":
+            super().do_GET()
+        elif name != "tricorn":
+            self.send_response(302)
+            self.send_header("Location", f"https://pypi.org/simple/{name}/")
+            self.end_headers()
+        else:
+            links = "".join(f'<a href="/{wheel.name}">{wheel.name}</a>' for wheel in wheels())
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(links.encode())
+
+    def log_message(self, *args):
+        """Requests are of no interest."""
+
+
+def wheels() -> list[Path]:
+    return list((ROOT / "dist").glob("tricorn-*.whl"))
+
+
 @pytest.fixture(scope="session")
-def buildout(tmp_path_factory):
+def index() -> Iterator[str]:
+    """The address of an `Index`."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Index)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/simple"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="session")
+def buildout(tmp_path_factory, index):
     """Runs a configuration of the example in a folder of its own; gives the folder."""
-    if not list((ROOT / "dist").glob("tricorn-*.whl")):
+    if not wheels():
         pytest.skip("no wheel in dist: `make test-zope` builds one")
     folder = tmp_path_factory.mktemp("buildout") / "site"
     shutil.copytree(EXAMPLE, folder)
@@ -50,7 +95,7 @@ def buildout(tmp_path_factory):
             folder / "venv" / "bin" / "buildout",
             "-c",
             configuration,
-            f"buildout:find-links={ROOT / 'dist'}",
+            f"buildout:index={index}",
             f"buildout:eggs-directory={EGGS}",
             "settings:site-eggs=Zope\nPaste",
             f"settings:http-address={port}",
