@@ -168,7 +168,8 @@ test-compat: needs .make/release .make/test-tools
 
 .PHONY: test-zope
 test-zope: needs .make/release .make/test-tools .make/zope-finds-us .make/wheel
-	$(pytest) --dist loadgroup tests/zope --long
+	$(pytest) tests/zope
+	$(bin)/python -m pytest tests/zope/test_buildout.py --long $(PYTEST_ARGS)
 
 .PHONY: test-load
 test-load: needs .make/release .make/test-tools

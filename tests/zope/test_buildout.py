@@ -1,6 +1,7 @@
 """The buildout of `examples/plone-buildout`, with Zope in the place of Plone, from a wheel of this checkout.
 
-Needs PyPI: an egg for everything that Zope stands on. `make test-zope` runs these, `make test` does not.
+Needs PyPI: an egg for everything that Zope stands on. `make test-zope` runs these, `make test` does not. One after
+the other: they share the folder of the eggs.
 """
 
 from __future__ import annotations
@@ -24,13 +25,7 @@ EXAMPLE = ROOT / "examples" / "plone-buildout"
 EGGS = ROOT / ".make" / "eggs"
 ADMIN = ("Authorization", "Basic " + base64.b64encode(b"admin:admin").decode())
 
-pytestmark = [
-    pytest.mark.long,
-    pytest.mark.servers("tricorn"),
-    pytest.mark.timeout(900),
-    # One worker of pytest for all of them: they share the folder.
-    pytest.mark.xdist_group("buildout"),
-]
+pytestmark = [pytest.mark.long, pytest.mark.servers("tricorn"), pytest.mark.timeout(900)]
 
 
 class Index(http.server.SimpleHTTPRequestHandler):
