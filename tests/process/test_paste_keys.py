@@ -132,12 +132,24 @@ def test_keys_without_a_meaning_are_named_in_one_warning(paste):
     running = paste(
         "asyncore_use_poll = true\nident = me\nipv4 = true\nexpose_tracebacks = false\ntimeout = 99"
     )
-    warnings = running.log.matches("WARNING")
-    assert len(warnings) == 1
-    line = warnings[0].string
+    (line,) = running_warnings(running)
     assert all(key in line for key in ("asyncore_use_poll", "ident", "timeout"))
     # Those ask for what happens anyway.
     assert "ipv4" not in line and "expose_tracebacks" not in line
+
+
+def test_sections_that_are_widespread_give_no_warning(paste):
+    keys = (
+        "threads = 2",
+        "clear_untrusted_proxy_headers = false",
+        "max_request_body_size = 1073741824",
+        "expose_tracebacks = off",
+    )
+    assert running_warnings(paste("\n".join(keys))) == []
+
+
+def running_warnings(running):
+    return [match.string for match in running.log.matches("(?i)warning")]
 
 
 def test_setting_under_two_names_is_refused(paste):

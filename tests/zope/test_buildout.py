@@ -1,7 +1,7 @@
 """The buildout of `examples/plone-buildout`, with Zope in the place of Plone, from a wheel of this checkout.
 
-Needs PyPI: an egg for everything that Zope stands on. `make test-zope` runs these, `make test` does not. One after
-the other: they share the folder of the eggs.
+Needs PyPI: an egg for everything that Zope stands on. `make test-zope` runs these, `make test` does not.
+They run one after the other, because they share the folder of the eggs.
 """
 
 from __future__ import annotations
