@@ -70,6 +70,9 @@ class ResidentWorker(ThreadWorker):
             return
         self.log.info("Handling signal: term")
         self.alive = False
+        if not self.arbiter.LISTENERS:
+            # Still waiting for an address: there is nothing to answer.
+            sys.exit(0)
         self.arbiter.stop_accepting()
         self._deadline = threading.Timer(self.cfg.graceful_timeout, self._give_up)
         self._deadline.daemon = True

@@ -37,6 +37,8 @@ class RunnerArbiter(Arbiter):
         self._tales, self._teller = os.pipe()
         os.set_blocking(self._tales, False)
         os.set_blocking(self._teller, False)
+        self._pid_files = set()
+        self._explained = False
 
     def run(self):
         """In the arbiter: serve until told to stop, and leave through SystemExit. In a worker: return it."""
@@ -47,7 +49,17 @@ class RunnerArbiter(Arbiter):
             return hatched.worker
         except SystemExit:
             self._heed_tales()
+            for path in self._pid_files:
+                zodb.remove_pid_file(path, self.pid)
             raise
+
+    def _forget(self, pid):
+        self._heed_tales()
+        super()._forget(pid)
+
+    def _reload_config(self):
+        self._explained = False
+        super()._reload_config()
 
     def _be_worker(self, worker):
         ready = []
@@ -97,19 +109,20 @@ class RunnerArbiter(Arbiter):
             pass
 
     def _heed_tales(self):
-        """Remove the pid files that workers made, and say once why they could not serve."""
+        """Note the pid files that workers made; say why workers cannot serve, once for all of them."""
         told = b""
         try:
             while part := os.read(self._tales, 65536):
                 told += part
         except BlockingIOError:
             pass
-        tales = [tale.partition(" ") for tale in told.decode("utf-8", "surrogateescape").splitlines()]
-        for path in {text for kind, _, text in tales if kind == "pid"}:
-            zodb.remove_pid_file(path, self.pid)
-        # What the others say is about the same.
-        for reason in [text for kind, _, text in tales if kind == "why"][:1]:
-            self.log.error("%s", reason)
+        for tale in told.decode("utf-8", "surrogateescape").splitlines():
+            kind, _, text = tale.partition(" ")
+            if kind == "pid":
+                self._pid_files.add(text)
+            elif not self._explained:
+                self._explained = True
+                self.log.error("%s", text)
 
 
 def refuse_loaded_application():

@@ -171,6 +171,16 @@ def test_address_in_use_leaves_with_an_error(paste):
     assert "Connection in use" in second.log.text()
 
 
+@tricorn_only
+def test_term_ends_the_wait_for_an_address(paste):
+    running = paste("")
+    second = paste(f"bind = 127.0.0.1:{running.port}", listen=False, runner=RUNNER, wait=None)
+    second.wait_for_line("Connection in use")
+    assert second.stop(signal.SIGTERM, seconds=10) == 0
+    assert f"runner {second.pid} closes its databases" in second.log.text()
+    assert "Can't connect" not in second.log.text()
+
+
 # ---- several workers: each loads the application through the runner
 
 

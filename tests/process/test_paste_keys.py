@@ -59,6 +59,7 @@ def configuration(paste, keys, **how):
         ("host = ::1\nport = 81", ["[::1]:81"]),
         ("host = unix:/tmp/x", ["unix:/tmp/x"]),
         ("port = 81", ["0.0.0.0:81"]),
+        ("host =\nport = 81", ["0.0.0.0:81"]),
         ("listen = 127.0.0.1:81 [::1]:82", ["127.0.0.1:81", "[::1]:82"]),
         ("listen = *:81", ["0.0.0.0:81"]),
         ("listen = localhost", ["localhost:8080"]),

@@ -100,6 +100,9 @@ class Section:
         self._known = known
         self._ours = ours
         conf = {key.lower(): value for key, value in conf.items() if value is not None}
+        for key in ("host", "port"):
+            if not str(conf.get(key, "given")).strip():
+                del conf[key]
         self.config = conf.pop("config", None)
         for key in _PLACE:
             if key in conf:

@@ -18,8 +18,10 @@ from tricorn.errors import ConfigError
 DEFAULT_THREADS = 4
 OTHER_WAYS = "serve the file with `tricorn --paste FILE`, or a module with `tricorn MODULE:APP`"
 _NO_WORKERS = "there are no worker processes"
+_RUNNER_LOADS = "the runner loads the application"
 # Settings that mean nothing where somebody else loads the application; with one worker, and with several.
-_IDLE_HERE = {
+_IDLE = {"wsgi_app": _RUNNER_LOADS, "paste": _RUNNER_LOADS, "raw_paste_global_conf": _RUNNER_LOADS}
+_IDLE_ALONE = _IDLE | {
     "timeout": "no arbiter watches the only process",
     "pre_fork": _NO_WORKERS,
     "post_fork": _NO_WORKERS,
@@ -28,9 +30,9 @@ _IDLE_HERE = {
     "on_reload": _NO_WORKERS,
     "worker_abort": _NO_WORKERS,
 }
+_IDLE_WITH_WORKERS = _IDLE | {"preload_app": "each worker loads the application"}
 _GREEN = ("gevent", "gevent_wsgi", "gevent_pywsgi", "eventlet")
 _GREEN_CLASSES = ("GeventWorker", "GeventPyWSGIWorker", "EventletWorker")
-_IDLE_IN_WORKERS = {"preload_app": "the workers load the application"}
 
 
 def has_logging_config(path):
@@ -205,7 +207,7 @@ class PasteApplication(Application):
 
     def _idle(self):
         """Sentences about settings that do nothing here."""
-        table = _IDLE_HERE if self.cfg.workers <= 1 else _IDLE_IN_WORKERS
+        table = _IDLE_ALONE if self.cfg.workers <= 1 else _IDLE_WITH_WORKERS
         settings = self.cfg.settings
         changed = [name for name in table if settings[name].get() != settings[name].default]
         return [f"{name} ({table[name]})" for name in changed]
