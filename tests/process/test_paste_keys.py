@@ -188,6 +188,7 @@ def test_url_scheme_and_prefix_place_the_application(paste):
         ("worker_class = gevent", ("worker_class = gevent", "tricorn --paste", "MODULE:APP")),
         ("worker_class = eventlet\nworkers = 2", ("worker_class = eventlet", "patched")),
         ("worker_class = tricorn.workers.base.Worker", ("tricorn.workers.base.Worker", "sync or gthread")),
+        ("worker_class = asgi\nworkers = 2", ("worker_class = asgi", "sync or gthread")),
         ("reload = true", ("reload", "pserve --reload")),
         ("max_requests = 9", ("max_requests = 9", "workers to 2 or more")),
     ],

@@ -147,6 +147,24 @@ def test_paste_option_serves_an_instance_with_its_server_section(zeo_instance, s
     running.wait_for_workers(2)
 
 
+@pytest.mark.parametrize("green", ["gevent", "eventlet"])
+def test_green_threads_fill_the_pool_and_lose_no_update_where_they_are_patched_first(instance, server, green):
+    ini = instance.write_ini("use = egg:tricorn#main\nlisten = 127.0.0.1:0")
+    python = (str(instance.bin / "python"),)
+    running = server.start(None, "--paste", str(ini), "-k", green, python=python, env=instance.env)
+    assert at_once(running, "/@@exhibit-pause?seconds=0.05", 40) == {200: 40}
+    assert set(connections(running).values()) == {POOL_SIZE}
+    answered = at_once(running, "/@@exhibit-count", 40)[200]
+    assert int(running.request("GET", "/@@exhibit-value").body) == answered > 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_green_threads_are_refused_in_the_server_section(zeo_instance, runwsgi, workers):
+    running = runwsgi(zeo_instance, "worker_class = gevent", f"workers = {workers}", wait=None)
+    assert running.wait() == 1
+    assert "tricorn --paste" in running.log.text()
+
+
 # ---- requests as Zope has them
 
 

@@ -193,8 +193,13 @@ class PasteApplication(Application):
                 f" {OTHER_WAYS}"
             )
         worker_class = self.cfg.worker_class
-        resident = worker_class in (SyncWorker, ThreadWorker)
-        if not resident and (self.cfg.workers <= 1 or worker_class.init_process is not Worker.init_process):
+        if self.cfg.workers <= 1:
+            possible = worker_class in (SyncWorker, ThreadWorker)
+        else:
+            # What such a class does before it loads the application, if anything, has no place in a runner.
+            possible = issubclass(worker_class, (SyncWorker, ThreadWorker))
+            possible = possible and worker_class.init_process is Worker.init_process
+        if not possible:
             raise ConfigError(
                 f"worker_class = {name} needs worker processes that load the application themselves, and here"
                 f" the runner does: use sync or gthread, or {OTHER_WAYS}"
