@@ -410,9 +410,9 @@ class Logger:
         handler.acquire()
         try:
             if handler.stream:
-                fresh = handler._open()
-                handler.stream.close()
-                handler.stream = fresh
+                # In this order: the handler of another signal may want to log in between.
+                stale, handler.stream = handler.stream, handler._open()
+                stale.close()
                 # The new file may be root's while workers, that reopen it too, are not.
                 if getattr(handler, "_gunicorn", False):
                     self._own(handler.baseFilename)

@@ -16,7 +16,9 @@ import sys
 import threading
 
 from tricorn import process_exit, sock, title, zodb
+from tricorn.app.kind import is_asgi
 from tricorn.arbiter import Arbiter
+from tricorn.errors import AppImportError
 from tricorn.workers.gthread import ThreadWorker
 
 POOL_THREAD = "tricorn-"
@@ -36,6 +38,13 @@ class ResidentWorker(ThreadWorker):
     def prepare(self):
         self._take_place()
         self._keep_descriptors()
+
+    def _suit_application(self):
+        if is_asgi(self.wsgi):
+            raise AppImportError(
+                "An ASGI application needs worker processes of its own: serve the file with"
+                " `tricorn --paste FILE -k asgi`."
+            )
 
     def init_signals(self):
         self._open_pipe()

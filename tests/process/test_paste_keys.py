@@ -6,7 +6,7 @@ import signal
 import stat
 
 import pytest
-from harness.paste import answer, printed, refusal
+from harness.paste import RUNNER, answer, printed, refusal
 from harness.servers import free_port, wait_until
 
 LOGGERS = """
@@ -236,7 +236,13 @@ def test_usr1_reopens_the_log_files_of_the_file(paste, tmp_path):
     running.send_signal(signal.SIGUSR1)
     wait_until(log.exists, what="a new log file")
     assert running.stop() == 0
-    assert "Handling signal: term" in log.read_text()
+    assert "Shutting down" in log.read_text()
+
+
+def test_asgi_application_is_refused_in_the_only_process(paste):
+    running = paste("", app="asgi = true", runner=RUNNER, wait=None)
+    running.wait_for_line("was left with 4")
+    assert "tricorn --paste FILE -k asgi" in running.log.text()
 
 
 def test_errorlog_of_the_section_wins_over_the_logging_of_the_file(paste, tmp_path):

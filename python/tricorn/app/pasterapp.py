@@ -143,11 +143,7 @@ class PasteApplication(Application):
     def _silent_about_workers(self):
         """Whether nobody has said how many requests may run at once."""
         names = ("worker_class", "workers", "threads")
-        settings = self.cfg.settings
-        untouched = all(settings[name].get() == settings[name].default for name in names)
-        return (
-            untouched and self.cfg.workers == 1 and not any(name in self.section.settings for name in names)
-        )
+        return self.cfg.workers == 1 and not any(self.cfg.settings[name].given for name in names)
 
     def _choose_logger(self):
         """Where the file has set up logging, it is used as it is, unless the settings say otherwise."""
