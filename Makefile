@@ -160,7 +160,7 @@ test-python: needs .make/release .make/test-tools .make/zope-finds-us
 
 .PHONY: test-conformance
 test-conformance: needs .make/release .make/test-tools
-	$(pytest) tests/conformance
+	$(pytest) --long tests/conformance
 
 .PHONY: test-compat
 test-compat: needs .make/release .make/test-tools

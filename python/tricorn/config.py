@@ -88,8 +88,8 @@ class Setting(metaclass=SettingMeta):
     desc = None
     nargs = None
     const = None
-    # Gunicorn has no such attributes: which kind of value the table declares, how far it is honoured, and whether
-    # somebody has given this one a value.
+    # Gunicorn has no such attributes: which kind of value the table declares, how far it is honoured, and
+    # whether somebody has given this one a value.
     given = False
     kind = None
     status = "works"

@@ -103,7 +103,7 @@ fn every_other_setting_is_declared_as_ours() {
         .filter(|setting| !known.contains(setting.name))
         .collect();
     assert!(others.iter().all(|setting| setting.own));
-    assert_eq!(others.len(), 8);
+    assert_eq!(others.len(), 11);
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn unimplemented_settings_are_refused_by_name_unless_default() {
             refused += 1;
         }
     }
-    assert!(refused > 30, "only {refused} settings were tried");
+    assert!(refused > 20, "only {refused} settings were tried");
 }
 
 #[test]

@@ -10,8 +10,14 @@ def is_asgi(application):
     while isinstance(application, functools.partial):
         application = application.func
     return _is_coroutine_function(application) or _is_coroutine_function(
-        getattr(type(application), "__call__", None)
+        # How it is called is its class's to say; `callable` would not tell by what.
+        vars(_class_with_call(application)).get("__call__")
     )
+
+
+def _class_with_call(application):
+    mro = type(application).__mro__
+    return next((base for base in mro if "__call__" in vars(base)), object)
 
 
 def _is_coroutine_function(function):

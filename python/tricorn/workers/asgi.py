@@ -1,8 +1,8 @@
 """`asgi`: ASGI applications in an asyncio or uvloop loop, which turns the engine.
 
-Requests, WebSockets and what the application is called with are the extension module's; here are the loop, the lifespan
-of the application, and the end. Source: the ASGI specification, "Lifespan Protocol"; Gunicorn's asgi worker for settings,
-log lines and exit codes.
+Requests, WebSockets and what the application is called with are the extension module's; here are the loop,
+the lifespan of the application, and the end. Source: Gunicorn's asgi worker for settings, log lines and exit
+codes.
 """
 
 import asyncio

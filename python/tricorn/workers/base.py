@@ -39,7 +39,7 @@ class Worker:
     accepts_in_engine = False
     # The application is called by several threads of this process (wsgi.multithread).
     threaded = False
-    # It serves as soon as the application is loaded; a class that has more to do says so by `set_ready` itself.
+    # It serves as soon as the application is loaded; a class that has more to do calls `set_ready` itself.
     ready_when_loaded = True
     # Requests begun; classes that count them themselves add to it.
     nr = 0

@@ -1,9 +1,9 @@
 """Workers whose requests run in green threads: gevent and eventlet differ only in the loop they bring.
 
-The loop watches the engine's descriptor. A request runs in a pooled green thread that is switched to straight from the
-loop's callback: one that does not block costs no scheduling at all, and no new stack. What blocks switches to the loop by
-itself. Each request gets a contextvars copy of its own; thread-locals (which the loops make local to green threads)
-outlive a request, as in a pool of threads.
+The loop watches the engine's descriptor. A request runs in a pooled green thread that is switched to straight
+from the loop's callback: one that does not block costs no scheduling at all, and no new stack. What blocks
+switches to the loop by itself. Each request gets a contextvars copy of its own; thread-locals (which the
+loops make local to green threads) outlive a request, as in a pool of threads.
 """
 
 import contextvars
@@ -123,7 +123,7 @@ class GreenWorker(EngineWorker):
         except (SystemExit, KeyboardInterrupt) as raised:
             self.exit = raised
         except BaseException:
-            # A timeout of the loop's, say, that the application let through: answered and logged like any error.
+            # A timeout of the loop's, say, that the application let through: answered and logged as an error.
             pass
         self.flush_soon()
 

@@ -1,4 +1,4 @@
-"""What a worker class needs beside Tricorn itself, looked up without importing it: the arbiter stays small."""
+"""What a worker class needs beside Tricorn, looked up without importing it: the arbiter stays small."""
 
 
 def need(worker_class, distribution, minimum):

@@ -48,6 +48,8 @@ pub struct Socket {
     inbox_bytes: usize,
     /// A Close was sent.
     said_close: bool,
+    /// The Close that is to be sent once the driver has taken what came before the end.
+    parting: Option<(Option<CloseCode>, &'static str)>,
     /// The driver was told of the end, or is about to be.
     ended: bool,
     /// The driver still refers to it.
@@ -68,6 +70,7 @@ impl Socket {
             inbox: VecDeque::new(),
             inbox_bytes: 0,
             said_close: false,
+            parting: None,
             ended: false,
             attached: true,
             pong_deadline_ms: None,
@@ -149,7 +152,7 @@ impl Connection {
             return;
         };
         let deadline_ms = match (socket.pong_deadline_ms, socket.config.ping_interval_ms) {
-            _ if socket.said_close => core.now_ms + CLOSE_TIMEOUT_MS,
+            _ if socket.said_close || socket.parting.is_some() => core.now_ms + CLOSE_TIMEOUT_MS,
             (Some(deadline_ms), _) => deadline_ms,
             (None, 0) => NEVER,
             (None, interval_ms) => core.now_ms + interval_ms,
@@ -170,7 +173,7 @@ impl Connection {
             let Phase::Socket(socket) = &mut self.phase else {
                 return Fate::Keep;
             };
-            if self.closing {
+            if self.closing || socket.parting.is_some() {
                 self.consumed = self.input.len();
             }
             if self.consumed == self.input.len() || socket.is_full() {
@@ -179,9 +182,8 @@ impl Connection {
             let step = match socket.decoder.decode(&self.input[self.consumed..]) {
                 Ok(step) => step,
                 Err(fault) => {
-                    self.consumed = self.input.len();
-                    self.closing = true;
-                    return self.say_close(core, fault.code, fault.message);
+                    self.tell_of_the_end(fault.code.value(), fault.message);
+                    return self.part(core, Some(fault.code), fault.message);
                 }
             };
             self.consumed += step.consumed;
@@ -217,16 +219,28 @@ impl Connection {
                 Fate::Keep
             }
             Event::Close { code, reason } => {
-                let answered = socket.said_close;
                 self.tell_of_the_end(code.map_or(NO_CODE, CloseCode::value), &reason);
-                self.closing = true;
-                if answered {
-                    return self.flush(core);
-                }
-                self.put_close(core, code, "");
-                self.flush(core)
+                self.part(core, code, "")
             }
         }
+    }
+
+    /// Nothing more comes from the peer. What came before may still be answered: the Close waits until the driver has
+    /// taken it all, or for the deadline.
+    fn part(&mut self, core: &mut Core, code: Option<CloseCode>, reason: &'static str) -> Fate {
+        self.consumed = self.input.len();
+        let Phase::Socket(socket) = &mut self.phase else {
+            return Fate::Keep;
+        };
+        // The end itself waits there already.
+        if socket.inbox.len() > 1 && !socket.said_close {
+            socket.parting = Some((code, reason));
+            self.arm_ping(core);
+            return Fate::Keep;
+        }
+        self.closing = true;
+        self.put_close(core, code, reason);
+        self.flush(core)
     }
 
     fn put_close(&mut self, core: &mut Core, code: Option<CloseCode>, reason: &str) {
@@ -263,6 +277,11 @@ impl Connection {
         if socket.said_close || self.closing {
             return self.on_broken();
         }
+        if let Some((code, reason)) = socket.parting.take() {
+            self.closing = true;
+            self.put_close(core, code, reason);
+            return self.flush(core);
+        }
         if socket.pong_deadline_ms.is_some() {
             self.closing = true;
             return self.say_close(core, CloseCode::INTERNAL_ERROR, "no pong");
@@ -289,6 +308,13 @@ impl Connection {
         };
         let was_full = socket.is_full();
         let inbound = socket.take();
+        if matches!(inbound, Some(Inbound::Closed { .. }))
+            && let Some((code, reason)) = socket.parting.take()
+        {
+            self.closing = true;
+            self.put_close(core, code, reason);
+            return (self.flush(core), inbound);
+        }
         let resumes = was_full && !socket.is_full() && !self.dead;
         if !resumes {
             return (Fate::Keep, inbound);

@@ -198,10 +198,7 @@ impl Exchange {
         let (taken, _) = self
             .engine
             .send(self.key, &[], rest, true)
-            .map_err(|gone| {
-                self.gone = true;
-                gone
-            })?;
+            .inspect_err(|_| self.gone = true)?;
         if taken < rest.len() {
             self.has_room()?;
         }
