@@ -27,15 +27,13 @@ ON_PURPOSE = {
 }
 
 
-@pytest.mark.servers("tricorn")
-@pytest.mark.timeout(600)
-def test_every_case_passes(server, worker, tmp_path):
+def judge(arguments, application, tmp_path):
+    """Runs every case. Returns the document of the runner."""
     if not (CORPORA / "runner.py").exists():
         pytest.skip(f"no corpora at {CORPORA}")
     files = [str(path) for path in sorted(CORPORA.glob("http1/*.json")) if path.stem not in LATER]
-    threads = " --threads 8" if worker == "gthread" else ""
-    command = f"{sys.executable} -m {server.name} -k {worker}{threads} -w 2"
-    command += " -b 127.0.0.1:{port} {flags} echo_wsgi:app"
+    command = f"{sys.executable} -m tricorn {arguments} -w 2"
+    command += f" -b 127.0.0.1:{{port}} {{flags}} {application}"
     results = tmp_path / "results.json"
     done = subprocess.run(
         [sys.executable, str(CORPORA / "runner.py"), "--start", command, "--json", str(results), *files],
@@ -46,7 +44,10 @@ def test_every_case_passes(server, worker, tmp_path):
     )
     print(done.stdout)
     assert results.exists(), done.stderr
-    document = json.loads(results.read_text())
+    return json.loads(results.read_text())
+
+
+def assert_passed(document, on_purpose):
     assert document["crashes"] == []
     ran = {case: result for case, result in document["results"].items() if "level" in result}
     assert len(ran) > 400, "the runner ran almost nothing"
@@ -55,11 +56,26 @@ def test_every_case_passes(server, worker, tmp_path):
         for case, result in ran.items()
         if result["level"] < 2
     }
-    assert {case: why for case, why in below.items() if case not in ON_PURPOSE} == {}
-    assert ON_PURPOSE.keys() - below.keys() == set(), "passes now: take it off the list"
+    assert {case: why for case, why in below.items() if case not in on_purpose} == {}
+    assert on_purpose.keys() - below.keys() == set(), "passes now: take it off the list"
     not_run = {case: result["skip"] for case, result in document["results"].items() if "skip" in result}
     # The PROXY protocol comes later: its setting is refused, so the server does not start with it.
     unexpected = {
         case: why for case, why in not_run.items() if why != "interface" and "proxy_protocol" not in why
     }
     assert unexpected == {}
+
+
+@pytest.mark.servers("tricorn")
+@pytest.mark.timeout(600)
+def test_every_case_passes(server, worker, tmp_path):
+    threads = " --threads 8" if worker == "gthread" else ""
+    assert_passed(judge(f"-k {worker}{threads}", "echo_wsgi:app", tmp_path), ON_PURPOSE)
+
+
+@pytest.mark.servers("tricorn")
+@pytest.mark.timeout(600)
+def test_every_case_passes_on_asgi(server, tmp_path):
+    """Where a body is cut short, the application hears of it and has no answer to give."""
+    on_purpose = {case: why for case, why in ON_PURPOSE.items() if case != "gunicorn-valid-099"}
+    assert_passed(judge("-k asgi", "echo_asgi:app", tmp_path), on_purpose)

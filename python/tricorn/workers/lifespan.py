@@ -10,7 +10,7 @@ DEADLINE = 30.0
 
 
 class LifespanFailed(Exception):
-    """The application did not start. `said_so`: by `lifespan.startup.failed`; else it may lack the protocol."""
+    """The application did not start. `said_so`: by `lifespan.startup.failed`; or it lacks the protocol."""
 
     def __init__(self, message, said_so=False):
         super().__init__(message)
