@@ -60,6 +60,35 @@ def test_a_request_on_a_kept_connection_is_answered_by_an_idle_worker(server, th
     assert sorted((int(match[1]), int(match[2])) for match in counted) == [(0, 1), (1, 0)]
 
 
+def test_a_blocked_loop_passes_requests_on(server):
+    """An application that blocks the event loop keeps nobody but its own client waiting."""
+    running = server.start("asgi_app:app", "-w", "2", "--keep-alive", "30", worker="asgi")
+    running.wait_for_workers(2)
+    quick, slow, pid = two_of_one_worker(running)
+    slow.send(b"GET /blocking?ms=3000 HTTP/1.1\r\nHost: x\r\n\r\n")
+    slow.expect_silent(0.2)
+    begun = time.monotonic()
+    answered = quick.request("GET", "/pid")
+    assert int(answered.body) != pid
+    assert time.monotonic() - begun < 2
+    assert slow.read_response().status == 200
+
+
+def test_an_answer_leaves_although_the_loop_is_blocked_behind_it(server):
+    running = server.start("asgi_app:app", worker="asgi")
+    with running.connect() as quick, running.connect() as slow:
+        assert quick.request("GET", "/pid").status == slow.request("GET", "/pid").status == 200
+        waits = []
+        for _ in range(20):
+            begun = time.monotonic()
+            quick.send(b"GET /pid HTTP/1.1\r\nHost: x\r\n\r\n")
+            slow.send(b"GET /blocking?ms=100 HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert quick.read_response().status == 200
+            waits.append(time.monotonic() - begun)
+            assert slow.read_response().status == 200
+        assert sorted(waits)[10] < 0.09, "quick answers waited for slow ones"
+
+
 def test_short_connections_are_shared_out_evenly(server):
     running = server.start("web:app", "-w", "4", "-k", "gthread", "--threads", "2")
     running.wait_for_workers(4)

@@ -319,6 +319,36 @@ impl Helm {
         now_ns
     }
 
+    // ---- a loop of somebody else's
+
+    /// The loop's thread begins something that may call the application: from here on output waits for `end_step`, and
+    /// when that does not come within a tick, the monitor stands in.
+    pub fn begin_step(&self, me: u32) {
+        self.call_started_ns
+            .store(clock::now_ns(), Ordering::Relaxed);
+        let number = self.word().number() + 1;
+        self.word
+            .swap(Word::new(me, number, true).0, Ordering::SeqCst);
+        // As in `begin_call`.
+        if self.monitor_parked.load(Ordering::SeqCst)
+            && let Some(monitor) = self.monitor.get()
+        {
+            monitor.unpark();
+        }
+    }
+
+    /// The loop goes on to its other business.
+    pub fn end_step(&self, me: u32) {
+        let before = Word(self.word.swap(
+            Word::new(me, self.word().number(), false).0,
+            Ordering::SeqCst,
+        ));
+        if before.leader() == STAND_IN {
+            self.engine.set_slots_free(true);
+            self.engine.wake();
+        }
+    }
+
     // ---- the monitor
 
     fn watch(&self) {
@@ -386,7 +416,7 @@ impl Helm {
         // Who took the helm has said so as well, but perhaps before we said the contrary.
         self.engine.set_slots_free(true);
         // What this turn found belongs to a leader that may already wait in the poller.
-        if self.engine.ready_len() > 0 {
+        if self.engine.ready_len() > 0 || self.engine.has_woken() {
             self.engine.wake();
         }
     }

@@ -83,12 +83,13 @@ class GreenWorker(EngineWorker):
 
     def on_readable(self):
         """In the hub: everything that can go on does."""
+        self.engine.begin_step()
         for key in self.engine.turn():
             waiter = self.waiting.pop(key, None)
             if waiter is not None:
                 waiter.switch()
         self.take_requests()
-        self.engine.flush()
+        self.engine.end_step()
 
     def take_requests(self):
         while (call := self.engine.next()) is not None:
@@ -139,10 +140,12 @@ class GreenWorker(EngineWorker):
     def flush_soon(self):
         if not self.flushing:
             self.flushing = True
+            self.engine.begin_step()
             self.soon(self.flush)
 
     def flush(self):
         self.flushing = False
+        self.engine.begin_step()
         # The answer may have been what the next request of the connection waited for.
         self.take_requests()
-        self.engine.flush()
+        self.engine.end_step()

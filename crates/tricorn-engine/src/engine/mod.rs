@@ -325,6 +325,10 @@ impl Engine {
         keys.append(&mut self.lock().core.woken);
     }
 
+    pub fn has_woken(&self) -> bool {
+        !self.lock().core.woken.is_empty()
+    }
+
     /// Complete requests that wait for a thread.
     pub fn ready_len(&self) -> usize {
         self.lock().core.ready.len()

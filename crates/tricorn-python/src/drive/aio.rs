@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::pollable::Pollable;
-use crate::gateway::asgi::{self, Host};
+use crate::gateway::asgi::{self, Host, OnStep};
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<AsgiEngine>()
@@ -15,7 +15,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 /// The engine of a worker whose application lives in an asyncio loop.
 #[pyclass(frozen, module = "tricorn._core")]
 struct AsgiEngine {
-    pollable: Pollable,
+    pollable: Arc<Pollable>,
     host: Arc<Host>,
 }
 
@@ -40,7 +40,13 @@ impl AsgiEngine {
     ) -> PyResult<Self> {
         // The body belongs to the application while it comes: `receive()` is made for that.
         let pollable = Pollable::open(worker, |config| config.request_buffering = false)?;
-        let host = Arc::new(Host::new(worker, event_loop, converse, state)?);
+        let pollable = Arc::new(pollable);
+        let stepping = pollable.clone();
+        let on_step: OnStep = Box::new(move |begins| match begins {
+            true => stepping.begin_step(),
+            false => stepping.end_step(),
+        });
+        let host = Arc::new(Host::new(worker, event_loop, converse, state, on_step)?);
         Ok(AsgiEngine { pollable, host })
     }
 
@@ -58,11 +64,11 @@ impl AsgiEngine {
         }
         engine.take_requests(py)?;
         engine.pollable.flush();
-        if !due {
+        if engine.host.has_fresh() && !due {
+            // Their first step is still to come.
+            engine.host.settle_at_end(py)?;
+        } else if !due {
             engine.host.end_step();
-        }
-        if engine.host.has_fresh() {
-            engine.host.settle_soon(py)?;
         }
         Ok(())
     }
@@ -72,11 +78,13 @@ impl AsgiEngine {
         self.host.watch_fresh(py)?;
         self.take_requests(py)?;
         self.pollable.flush();
-        self.host.end_step();
-        if self.host.has_fresh() {
-            self.host.settle_soon(py)?;
+        match self.host.has_fresh() {
+            true => self.host.settle_at_end(py),
+            false => {
+                self.host.end_step();
+                Ok(())
+            }
         }
-        Ok(())
     }
 
     /// Looks after signals, the heartbeat, the log, deadlines and the end. True when everything begun is answered.

@@ -77,8 +77,15 @@ impl GreenEngine {
         }))
     }
 
-    fn flush(&self) {
+    /// Before whatever may call the application.
+    fn begin_step(&self) {
+        self.shared.pollable.begin_step();
+    }
+
+    /// What waits leaves.
+    fn end_step(&self) {
         self.shared.pollable.flush();
+        self.shared.pollable.end_step();
     }
 
     fn attend(&self, py: Python<'_>) -> PyResult<bool> {

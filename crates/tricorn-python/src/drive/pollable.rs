@@ -6,13 +6,16 @@ use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::prelude::*;
-use tricorn_engine::{EngineConfig, Events, Exchange, clock};
+use tricorn_engine::{EngineConfig, Events, Exchange, Helm, clock};
 
 use super::settings;
 use super::station::{self, Station};
 
 pub struct Pollable {
     station: Arc<Station>,
+    /// Its monitor looks after output and siblings while the application blocks the loop.
+    helm: Arc<Helm>,
+    me: u32,
     events: Mutex<Events>,
     /// How many requests may be in the application (`worker_connections`).
     most: usize,
@@ -29,8 +32,19 @@ impl Pollable {
         config.foreign_loop = true;
         adapt(&mut config);
         let most = config.worker_connections.max(1);
+        let station = Station::open(worker, config)?;
+        let ticking = station.clone();
+        let helm = Helm::start(
+            station.engine().clone(),
+            1,
+            None,
+            station.beat_ms(),
+            Box::new(move |_| ticking.tick()),
+        )?;
         Ok(Pollable {
-            station: Station::open(worker, config)?,
+            station,
+            me: helm.take_seat(),
+            helm,
             events: Mutex::new(Events::new()),
             most,
             pipe: station::signal_pipe(worker)?,
@@ -40,6 +54,15 @@ impl Pollable {
     /// Readable while `turn` has something to do.
     pub fn fileno(&self) -> RawFd {
         self.station.engine().fileno()
+    }
+
+    /// To be called by the loop's thread around whatever may call the application.
+    pub fn begin_step(&self) {
+        self.helm.begin_step(self.me);
+    }
+
+    pub fn end_step(&self) {
+        self.helm.end_step(self.me);
     }
 
     /// Handles what has happened, without waiting. Returns the keys of exchanges for which has come what they wait for.
@@ -85,7 +108,7 @@ impl Pollable {
     }
 
     pub fn close(&self, py: Python<'_>) {
-        self.station.engine().flush_waiting();
+        self.helm.stop();
         self.station.close(py);
     }
 }

@@ -17,6 +17,9 @@ use crate::gateway::faults::ErrorLog;
 use crate::gateway::hooks::Hooks;
 use crate::log::access::AccessLog;
 
+/// Told by `true` that a step of the loop begins which has to be settled, by `false` that it is.
+pub type OnStep = Box<dyn Fn(bool) + Send + Sync>;
+
 /// Who is told when the engine reports an exchange.
 pub enum Waiter {
     Request(Py<AsgiRequest>),
@@ -48,6 +51,7 @@ pub struct Host {
     /// The driver's end of a step, and whether it is on its way.
     settle: Mutex<Option<Py<PyAny>>>,
     settling: AtomicBool,
+    on_step: OnStep,
     waiters: Mutex<HashMap<u64, Waiter>>,
     /// Requests whose application did not answer at once; their clients are not watched yet.
     fresh: Mutex<Vec<Py<AsgiRequest>>>,
@@ -70,6 +74,7 @@ impl Host {
         event_loop: &Bound<'_, PyAny>,
         converse: Py<PyAny>,
         state: Option<Py<PyDict>>,
+        on_step: OnStep,
     ) -> PyResult<Host> {
         let py = worker.py();
         let (cfg, log) = (worker.getattr("cfg")?, worker.getattr("log")?);
@@ -116,6 +121,7 @@ impl Host {
             event_loop: event_loop.clone().unbind(),
             settle: Mutex::new(None),
             settling: AtomicBool::new(false),
+            on_step,
             waiters: Mutex::default(),
             fresh: Mutex::default(),
             tasks: Mutex::default(),
@@ -130,13 +136,30 @@ impl Host {
         drop(before);
     }
 
-    /// The driver settles now, or is about to at the end of what it does.
+    /// The driver settles now, or is about to at the end of what it does. True when that was so already.
     pub fn begin_step(&self) -> bool {
-        self.settling.swap(true, Ordering::Relaxed)
+        let due = self.settling.swap(true, Ordering::Relaxed);
+        if !due {
+            (self.on_step)(true);
+        }
+        due
     }
 
     pub fn end_step(&self) {
         self.settling.store(false, Ordering::Relaxed);
+        (self.on_step)(false);
+    }
+
+    /// Has `settle` called at the end of the step that has begun.
+    pub fn settle_at_end(&self, py: Python<'_>) -> PyResult<()> {
+        let settle = locked(&self.settle)
+            .as_ref()
+            .map(|settle| settle.clone_ref(py));
+        if let Some(settle) = settle {
+            let call_soon = self.call_soon.bind(py);
+            call_soon.call((settle,), Some(self.outside.bind(py)))?;
+        }
+        Ok(())
     }
 
     pub fn running(&self) -> usize {
@@ -186,17 +209,10 @@ impl Host {
 
     /// Has `settle` called once the present step of the loop is over.
     pub fn settle_soon(&self, py: Python<'_>) -> PyResult<()> {
-        if self.begin_step() {
-            return Ok(());
+        match self.begin_step() {
+            true => Ok(()),
+            false => self.settle_at_end(py),
         }
-        let settle = locked(&self.settle)
-            .as_ref()
-            .map(|settle| settle.clone_ref(py));
-        if let Some(settle) = settle {
-            let call_soon = self.call_soon.bind(py);
-            call_soon.call((settle,), Some(self.outside.bind(py)))?;
-        }
-        Ok(())
     }
 
     pub fn wait(&self, key: u64, waiter: Waiter) {

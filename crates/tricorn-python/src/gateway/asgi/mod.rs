@@ -2,6 +2,7 @@
 //!
 //! Knows no poller and no loop beyond making futures and tasks: when a request comes, and when the engine has something
 //! to report, is the driver's to say. Source: the ASGI specification 3.0.
+mod answer;
 mod awaitable;
 mod event;
 mod hooks;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use tricorn_engine::Exchange;
 
-pub use host::Host;
+pub use host::{Host, OnStep};
 use request::{AsgiRequest, ClientDisconnected};
 use socket::AsgiSocket;
 

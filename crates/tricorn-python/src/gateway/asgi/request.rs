@@ -11,12 +11,12 @@ use pyo3::exceptions::{PyException, PyOSError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
-use tricorn_engine::{BodyError, Exchange, Gone, Signed, Written, clock};
-use tricorn_proto::response::reason;
-use tricorn_proto::{AppFault, Head, Reject, RejectKind};
+use tricorn_engine::{BodyError, Exchange, clock};
+use tricorn_proto::{AppFault, Reject, RejectKind};
 
-use super::awaitable::{Receive, Receiver, done, pending};
-use super::event::{Fields, HttpEvent, http_event, misplaced};
+use super::answer::Unsent;
+use super::awaitable::{Receive, Receiver, done};
+use super::event::{HttpEvent, http_event, misplaced};
 use super::hooks::{AsgiResponse, Looked, log_access};
 use super::host::{Host, Waiter, locked};
 use super::scope::Kind;
@@ -32,57 +32,40 @@ pyo3::create_exception!(
 
 #[pyclass(frozen, module = "tricorn._core")]
 pub struct AsgiRequest {
-    host: Arc<Host>,
-    key: u64,
-    received_ns: u64,
+    pub(super) host: Arc<Host>,
+    pub(super) key: u64,
+    pub(super) received_ns: u64,
     /// What hooks and custom loggers are shown.
-    looked: Option<Looked>,
-    state: Mutex<State>,
+    pub(super) looked: Option<Looked>,
+    pub(super) state: Mutex<State>,
 }
 
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     /// Until the answer is complete or has failed.
-    exchange: Option<Exchange>,
+    pub(super) exchange: Option<Exchange>,
     /// The request's place among those in flight.
-    mark: Option<usize>,
-    status: u16,
+    pub(super) mark: Option<usize>,
+    pub(super) status: u16,
     /// The application's fields, when the access log wants them.
-    fields: Vec<OwnedField>,
-    started: bool,
+    pub(super) fields: Vec<OwnedField>,
+    pub(super) started: bool,
     /// Trailer fields are to come after the body.
-    trailers_due: bool,
-    body_ended: bool,
+    pub(super) trailers_due: bool,
+    pub(super) body_ended: bool,
     /// All of the request's body was given to the application.
-    received_all: bool,
+    pub(super) received_all: bool,
     /// The peer has left.
-    left: bool,
+    pub(super) left: bool,
     /// Futures of `receive()`, oldest first.
-    receivers: Vec<Py<PyAny>>,
+    pub(super) receivers: Vec<Py<PyAny>>,
     /// What `send()` has not handed over yet, oldest first.
-    backlog: VecDeque<Unsent>,
+    pub(super) backlog: VecDeque<Unsent>,
     /// Set while the application runs; a cycle that `end` breaks.
-    task: Option<Py<PyAny>>,
-    expires: bool,
+    pub(super) task: Option<Py<PyAny>>,
+    pub(super) expires: bool,
     /// The host counts it as running.
-    open: bool,
-}
-
-/// A block on its way to the engine.
-struct Unsent {
-    block: Py<PyBytes>,
-    more: bool,
-    stage: Stage,
-    future: Py<PyAny>,
-}
-
-/// What is left to do for a block.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Write,
-    /// From this offset on.
-    Rest(usize),
-    Room,
+    pub(super) open: bool,
 }
 
 /// What `receive()` gives.
@@ -125,37 +108,6 @@ impl State {
         if let Some(exchange) = self.exchange.take() {
             self.status = reject.status();
             exchange.fail(reject);
-        }
-    }
-
-    /// Hands over what can be. True when that was all of it.
-    fn hand_over(&mut self, block: &[u8], more: bool, stage: &mut Stage) -> Result<bool, Gone> {
-        let exchange = self.exchange.as_mut().ok_or(Gone)?;
-        loop {
-            match *stage {
-                Stage::Write => {
-                    if !exchange.head_ended() {
-                        let whole = !more && !self.trailers_due;
-                        exchange.end_head(whole.then_some(block.len() as u64));
-                    }
-                    *stage = match exchange.write(block)? {
-                        Written::All => return Ok(true),
-                        Written::Full => Stage::Room,
-                        Written::Part(rest) => Stage::Rest(rest.start),
-                    };
-                }
-                Stage::Rest(offset) => {
-                    let taken = exchange.try_write_rest(&block[offset..])?;
-                    if offset + taken < block.len() {
-                        *stage = Stage::Rest(offset + taken);
-                        return Ok(false);
-                    }
-                    *stage = Stage::Room;
-                }
-                // The engine has all of it; the last block need not wait for a slow peer.
-                Stage::Room if !more => return Ok(true),
-                Stage::Room => return exchange.has_room(),
-            }
         }
     }
 }
@@ -207,7 +159,7 @@ impl AsgiRequest {
         Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         locked(&self.state)
     }
 
@@ -292,50 +244,8 @@ impl AsgiRequest {
         request.host.call_later(py, request.host.grace, expire)
     }
 
-    fn send_backlog(&self, py: Python<'_>) -> PyResult<()> {
-        loop {
-            let Some(mut unsent) = self.lock().backlog.pop_front() else {
-                return Ok(());
-            };
-            let block = unsent.block.bind(py).as_bytes();
-            let outcome = self.lock().hand_over(block, unsent.more, &mut unsent.stage);
-            match outcome {
-                Ok(false) => {
-                    self.lock().backlog.push_front(unsent);
-                    return Ok(());
-                }
-                Ok(true) => {
-                    if !unsent.more {
-                        self.complete_body(py)?;
-                    }
-                    let future = unsent.future.bind(py);
-                    if !is_over(future)? {
-                        resolve(future)?;
-                    }
-                }
-                Err(Gone) => {
-                    self.lock().left = true;
-                    let future = unsent.future.bind(py);
-                    if !is_over(future)? {
-                        future.call_method1(intern!(py, "set_exception"), (gone(),))?;
-                    }
-                }
-            }
-        }
-    }
-
-    /// The last block is with the engine.
-    fn complete_body(&self, py: Python<'_>) -> PyResult<()> {
-        let due = {
-            let mut state = self.lock();
-            state.body_ended = true;
-            state.trailers_due
-        };
-        if due { Ok(()) } else { self.finish(py) }
-    }
-
     /// The answer is complete.
-    fn finish(&self, py: Python<'_>) -> PyResult<()> {
+    pub(super) fn finish(&self, py: Python<'_>) -> PyResult<()> {
         let taken = self.lock().exchange.take();
         if let Some(exchange) = taken {
             self.record(py, &exchange)?;
@@ -345,7 +255,7 @@ impl AsgiRequest {
     }
 
     /// The exchange has ended.
-    fn over(&self, py: Python<'_>) -> PyResult<()> {
+    pub(super) fn over(&self, py: Python<'_>) -> PyResult<()> {
         let mark = {
             let mut state = self.lock();
             if !std::mem::replace(&mut state.open, false) {
@@ -419,154 +329,12 @@ impl AsgiRequest {
     }
 
     /// Why nothing can be sent any more.
-    fn closed(state: &State) -> PyErr {
+    pub(super) fn closed(state: &State) -> PyErr {
         if state.left {
             gone()
         } else {
             misplaced("the response is complete already")
         }
-    }
-
-    fn start(&self, status: u16, fields: &Fields<'_>, trailers: bool) -> PyResult<()> {
-        let mut guard = self.lock();
-        let state = &mut *guard;
-        let Some(exchange) = state.exchange.as_mut() else {
-            return Err(Self::closed(state));
-        };
-        if state.started {
-            return Err(misplaced("the response has started already"));
-        }
-        let line = format!("{status} {}", reason(status));
-        encode_head(exchange, line.as_bytes(), fields).map_err(bad_field)?;
-        state.started = true;
-        state.status = status;
-        state.trailers_due = trailers;
-        if self.host.keep_fields {
-            state.fields = fields.owned();
-        }
-        Ok(())
-    }
-
-    fn body(this: &Bound<'_, Self>, block: Bound<'_, PyBytes>, more: bool) -> PyResult<Py<PyAny>> {
-        let py = this.py();
-        let request = this.get();
-        let mut stage = Stage::Write;
-        let outcome = {
-            let mut state = request.lock();
-            state.may_go_on()?;
-            if state.backlog.is_empty() {
-                state.hand_over(block.as_bytes(), more, &mut stage)
-            } else {
-                Ok(false)
-            }
-        };
-        match outcome {
-            Ok(true) => {
-                if more {
-                    request.host.settle_soon(py)?;
-                } else {
-                    request.complete_body(py)?;
-                }
-                done(py)
-            }
-            Ok(false) => {
-                let future = request.host.future(py)?;
-                request.lock().backlog.push_back(Unsent {
-                    block: block.unbind(),
-                    more,
-                    stage,
-                    future: future.clone().unbind(),
-                });
-                request
-                    .host
-                    .wait(request.key, Waiter::Request(this.clone().unbind()));
-                request.host.settle_soon(py)?;
-                pending(future)
-            }
-            Err(Gone) => {
-                request.lock().left = true;
-                Err(gone())
-            }
-        }
-    }
-
-    /// The engine sends a range of a file behind what was written.
-    fn file(
-        this: &Bound<'_, Self>,
-        file: std::fs::File,
-        offset: u64,
-        length: u64,
-        more: bool,
-    ) -> PyResult<Py<PyAny>> {
-        let py = this.py();
-        let request = this.get();
-        let outcome = {
-            let mut state = request.lock();
-            state.may_go_on()?;
-            let whole = !more && !state.trailers_due;
-            let exchange = state.exchange.as_mut().ok_or_else(gone)?;
-            if !exchange.head_ended() {
-                exchange.end_head(whole.then_some(length));
-            }
-            exchange.send_file(file, offset, length)
-        };
-        if outcome.is_err() {
-            request.lock().left = true;
-            return Err(gone());
-        }
-        if more {
-            // An empty block waits for the file in front of it.
-            return Self::body(this, PyBytes::new(py, b""), true);
-        }
-        request.complete_body(py)?;
-        done(py)
-    }
-
-    fn trailers(&self, py: Python<'_>, fields: &Fields<'_>, more: bool) -> PyResult<Py<PyAny>> {
-        {
-            let mut guard = self.lock();
-            let state = &mut *guard;
-            let Some(exchange) = state.exchange.as_mut() else {
-                return Err(Self::closed(state));
-            };
-            if !(state.trailers_due && state.body_ended) {
-                return Err(misplaced("trailers come after the body, once announced"));
-            }
-            // Others might lose them, or take them for something else (RFC 9110, 6.5.1).
-            if wants_trailers(exchange.head()) {
-                exchange.add_trailers(fields.iter()).map_err(bad_field)?;
-            }
-        }
-        if !more {
-            self.finish(py)?;
-        }
-        done(py)
-    }
-
-    fn informational(
-        &self,
-        py: Python<'_>,
-        status: u16,
-        fields: &[OwnedField],
-        late: bool,
-    ) -> PyResult<Py<PyAny>> {
-        let mut guard = self.lock();
-        let state = &mut *guard;
-        let Some(exchange) = state.exchange.as_mut() else {
-            return Err(Self::closed(state));
-        };
-        if state.started && !late {
-            return Err(misplaced(
-                "an informational response after the response has started",
-            ));
-        }
-        let line = format!("{status} {}", reason(status));
-        let fields = fields.iter().map(|(name, value)| (&name[..], &value[..]));
-        exchange
-            .informational(line.as_bytes(), fields)
-            .map_err(bad_field)?;
-        drop(guard);
-        done(py)
     }
 
     /// The application has ended without completing the answer.
@@ -596,47 +364,6 @@ impl AsgiRequest {
         exchange.fail(&Reject::of(RejectKind::Internal));
         self.over(py)
     }
-}
-
-impl State {
-    /// May the application send more of its body?
-    fn may_go_on(&self) -> PyResult<()> {
-        if self.exchange.is_none() || self.body_ended {
-            return Err(AsgiRequest::closed(self));
-        }
-        if !self.started {
-            return Err(misplaced("the response has not started yet"));
-        }
-        Ok(())
-    }
-}
-
-/// Status line and fields. Server and Date may be the application's.
-pub fn encode_head(
-    exchange: &mut Exchange,
-    line: &[u8],
-    fields: &Fields<'_>,
-) -> Result<(), AppFault> {
-    let has = |known: &[u8]| {
-        fields
-            .iter()
-            .any(|(name, _)| name.eq_ignore_ascii_case(known))
-    };
-    let signed = Signed {
-        server: has(b"server"),
-        date: has(b"date"),
-    };
-    exchange.begin_signed_head(line, signed)?;
-    fields
-        .iter()
-        .try_for_each(|(name, value)| exchange.head_field(name, value))
-}
-
-fn wants_trailers(head: &Head) -> bool {
-    head.field(b"te").is_some_and(|value| {
-        let mut codings = value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
-        codings.any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
-    })
 }
 
 pub fn gone() -> PyErr {

@@ -14,10 +14,11 @@ use tricorn_proto::ws::handshake::{DeflatePolicy, accept_key, key_is_valid, nego
 use tricorn_proto::ws::{CloseCode, DeflateParams, MessageKind};
 use tricorn_proto::{AppFault, Framing, Head, Reject, RejectKind};
 
+use super::answer::encode_head;
 use super::awaitable::{Receive, Receiver, done, pending};
 use super::event::{Fields, SocketEvent, misplaced, socket_event};
 use super::host::{Host, Waiter, locked};
-use super::request::{bad_field, encode_head, gone, is_over, resolve};
+use super::request::{bad_field, gone, is_over, resolve};
 use super::scope::Kind;
 
 /// What the settings say of WebSockets.
