@@ -91,7 +91,8 @@ def test_an_answer_leaves_although_the_loop_is_blocked_behind_it(server):
 
 def test_short_connections_are_shared_out_evenly(server):
     running = server.start("web:app", "-w", "4", "-k", "gthread", "--threads", "2")
-    running.wait_for_workers(4)
+    serving = set()
+    wait_until(lambda: serving.add(running.request("GET", "/pid").body) or len(serving) == 4, what="all four")
     pids = [int(running.request("GET", "/pid").body) for _ in range(400)]
     counts = [pids.count(pid) for pid in set(pids)]
     assert len(counts) == 4

@@ -83,6 +83,8 @@ class GreenWorker(EngineWorker):
 
     def on_readable(self):
         """In the hub: everything that can go on does."""
+        scheduled = self.flushing
+        self.flushing = True
         self.engine.begin_step()
         for key in self.engine.turn():
             waiter = self.waiting.pop(key, None)
@@ -90,6 +92,7 @@ class GreenWorker(EngineWorker):
                 waiter.switch()
         self.take_requests()
         self.engine.end_step()
+        self.flushing = scheduled
 
     def take_requests(self):
         while (call := self.engine.next()) is not None:
@@ -108,9 +111,9 @@ class GreenWorker(EngineWorker):
     def answer(self, call):
         error = None
         try:
-            environ = call.environ()
-            if environ is not None:
-                blocks = self.wsgi(environ, call.start_response)
+            arguments = call.begin()
+            if arguments is not None:
+                blocks = self.wsgi(*arguments)
                 if call.deliver(blocks):
                     for block in blocks:
                         if not call.write(block):
@@ -118,7 +121,7 @@ class GreenWorker(EngineWorker):
                         self.flush_soon()
         except BaseException as raised:
             error = raised
-        environ = blocks = block = None
+        arguments = blocks = block = None
         try:
             call.end(error)
         except (SystemExit, KeyboardInterrupt) as raised:

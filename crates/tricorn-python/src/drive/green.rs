@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::PyTuple;
 use tricorn_engine::Exchange;
 
 use super::pollable::Pollable;
@@ -108,7 +108,7 @@ struct State {
     failed: Option<Failure>,
 }
 
-/// One call of the application: `environ`, then the application, then `deliver` and perhaps `write`, then `end`.
+/// One call of the application: `begin`, then the application, then `deliver` and perhaps `write`, then `end`.
 #[pyclass(unsendable, frozen, module = "tricorn._core")]
 struct GreenCall {
     shared: Rc<Shared>,
@@ -138,25 +138,22 @@ fn over() -> PyErr {
 
 #[pymethods]
 impl GreenCall {
-    /// What the application is to be called with; None when it is not to be called.
-    fn environ(&self, py: Python<'_>) -> PyResult<Option<Py<PyDict>>> {
+    /// environ and start_response, for the application; None when it is not to be called.
+    fn begin<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
         let gateway = &self.shared.gateway;
         self.with(|state| match state.exchange.take() {
-            Some(exchange) => gateway
-                .prepare(py, &mut state.call, exchange)
-                .map(|()| true),
+            Some(exchange) => gateway.prepare(py, &mut state.call, exchange).map(|()| true),
             None => Ok(true),
         })?;
         let state = self.state.borrow();
-        let environ = state.as_ref().and_then(|state| state.call.environ(py));
-        Ok(environ.map(|environ| environ.clone().unbind()))
-    }
-
-    #[getter]
-    fn start_response(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let state = self.state.borrow();
-        let state = state.as_ref().ok_or_else(over)?;
-        Ok(state.call.start_response(py).clone().unbind())
+        let Some(call) = state.as_ref().map(|state| &state.call) else {
+            return Ok(None);
+        };
+        let Some(environ) = call.environ(py) else {
+            return Ok(None);
+        };
+        let arguments = [environ.as_any(), call.start_response(py)];
+        PyTuple::new(py, arguments).map(Some)
     }
 
     /// Takes what the application returned. True when its blocks have to be asked for and written one by one.

@@ -247,12 +247,13 @@ impl Host {
         Ok(())
     }
 
-    /// Calls the application. Returns the task when it has not ended yet.
+    /// Calls the application. Returns the task when it has not ended yet; `has_ended`: the conversation knows.
     pub fn start<'py>(
         &self,
         py: Python<'py>,
         scope: Bound<'py, PyDict>,
         conversation: &Bound<'py, PyAny>,
+        has_ended: impl FnOnce() -> bool,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         self.running.fetch_add(1, Ordering::Relaxed);
         let receive = conversation.getattr(intern!(py, "receive"))?;
@@ -265,7 +266,7 @@ impl Host {
             }
             Starter::Later(create_task) => create_task.bind(py).call1((coroutine,))?,
         };
-        if task.call_method0(intern!(py, "done"))?.is_truthy()? {
+        if has_ended() {
             return Ok(None);
         }
         let before =

@@ -64,6 +64,8 @@ pub(super) struct State {
     /// Set while the application runs; a cycle that `end` breaks.
     pub(super) task: Option<Py<PyAny>>,
     pub(super) expires: bool,
+    /// The application has returned.
+    pub(super) ended: bool,
     /// The host counts it as running.
     pub(super) open: bool,
 }
@@ -151,7 +153,7 @@ impl AsgiRequest {
             }),
         };
         let this = Bound::new(py, request)?;
-        let Some(task) = host.start(py, scope, this.as_any())? else {
+        let Some(task) = host.start(py, scope, this.as_any(), || this.get().lock().ended)? else {
             return Ok(());
         };
         this.get().lock().task = Some(task.unbind());
@@ -450,6 +452,7 @@ impl AsgiRequest {
         let request = slf.get();
         let (exchange, task, left) = {
             let mut state = request.lock();
+            state.ended = true;
             // A last block that waits for its peer is not lost when the application does not wait with it.
             let waits = state.backlog.back().is_some_and(|unsent| !unsent.more);
             let exchange = match waits && error.is_none() {

@@ -71,6 +71,8 @@ struct State {
     senders: Vec<Py<PyAny>>,
     /// The handshake counts as a request of the application; what follows does not.
     counted: bool,
+    /// The application has returned.
+    returned: bool,
 }
 
 /// What `receive()` gives.
@@ -186,12 +188,13 @@ impl AsgiSocket {
                 receivers: Vec::new(),
                 senders: Vec::new(),
                 counted: true,
+                returned: false,
             }),
         };
         let this = Bound::new(py, socket)?;
         let waiter = Waiter::Socket(this.clone().unbind());
         this.get().host.wait(this.get().key, waiter);
-        host.start(py, scope, this.as_any())?;
+        host.start(py, scope, this.as_any(), || this.get().lock().returned)?;
         Ok(())
     }
 
@@ -506,6 +509,7 @@ impl AsgiSocket {
         let socket = slf.get();
         let (line, gone_already) = {
             let mut state = socket.lock();
+            state.returned = true;
             let ended = state.ended.is_some();
             (std::mem::replace(&mut state.line, Line::Over), ended)
         };
