@@ -1,5 +1,7 @@
 """What the extension module offers to the Python side."""
 
+import asyncio
+from collections.abc import Callable, Coroutine
 from typing import Any, Literal, TypedDict
 
 __version__: str
@@ -90,6 +92,60 @@ def close_descriptor(fd: int) -> None: ...
 
 def serve(worker: Any) -> None: ...
 def serve_threads(worker: Any) -> None: ...
+
+class GreenEngine:
+    """The engine of a worker whose requests run in green threads."""
+
+    def __init__(self, worker: Any, waiter: Callable[[int], object]) -> None:
+        """`waiter(key)` waits in the calling green thread until `turn` returns that key."""
+
+    def fileno(self) -> int: ...
+    def begin_step(self) -> None: ...
+    def turn(self) -> list[int]: ...
+    def next(self) -> GreenCall | None: ...
+    def end_step(self) -> None: ...
+    def attend(self) -> bool:
+        """True when everything begun is answered."""
+
+    def close(self) -> None: ...
+
+class GreenCall:
+    """One call of the application: `begin`, then the application, then `deliver` and perhaps `write`, then `end`."""
+
+    def begin(self) -> tuple[dict[str, Any], Callable[..., Any]] | None: ...
+    def deliver(self, iterable: Any) -> bool: ...
+    def write(self, block: bytes) -> bool: ...
+    def end(self, error: BaseException | None) -> None: ...
+
+class AsgiEngine:
+    """The engine of a worker whose application lives in an asyncio loop."""
+
+    def __init__(
+        self,
+        worker: Any,
+        event_loop: asyncio.AbstractEventLoop,
+        converse: Callable[..., Coroutine[Any, Any, None]],
+        state: dict[str, Any] | None,
+    ) -> None: ...
+    def fileno(self) -> int: ...
+    def start(self) -> None: ...
+    def turn(self) -> None: ...
+    def settle(self) -> None: ...
+    def attend(self) -> bool:
+        """True when everything begun is answered."""
+
+    def tasks(self) -> list[asyncio.Task[None]]: ...
+    def close(self) -> None: ...
+
+class AsgiResponse:
+    """`resp` in the hooks of the asgi worker."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    sent: int
+
+class ClientDisconnected(OSError):
+    """The client has left: nothing can be sent any more."""
 
 class FileWrapper:
     """`wsgi.file_wrapper`."""
