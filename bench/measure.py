@@ -69,8 +69,8 @@ class Process:
         path = scenario.path if scenario.script != "post64k" else "/"
         request = f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
         while True:
-            if self._child.poll() is not None:
-                raise Failed(f"ended with code {self._child.returncode}: {self._last_line()}")
+            if fate := self.fate():
+                raise Failed(fate)
             if time.monotonic() > deadline:
                 raise Failed(f"did not answer within {START_SECONDS:.0f} s: {self._last_line()}")
             try:
@@ -83,6 +83,11 @@ class Process:
             if re.match(rb"HTTP/1\.[01] 200", answer):
                 return
             raise Failed(f"answered {answer[:60]!r}")
+
+    def fate(self) -> str:
+        """How it ended; empty while it lives."""
+        code = self._child.poll()
+        return "" if code is None else f"ended with code {code}: {self._last_line()}"
 
     def _last_line(self) -> str:
         self._said.seek(0)
@@ -133,6 +138,14 @@ class Process:
 
 def load(process: Process, scenario: Scenario) -> Figures:
     """One round: what a request cost, how many there were, how long they took. Raises Failed."""
+    try:
+        return _load(process, scenario)
+    except Failed as failure:
+        # That nobody can connect any more is not the reason.
+        raise Failed(process.fate() or str(failure)) from None
+
+
+def _load(process: Process, scenario: Scenario) -> Figures:
     if scenario.kind == "uneven":
         return _uneven(process)
     if scenario.kind == "short":
@@ -166,17 +179,25 @@ def _wrk(process: Process, scenario: Scenario, seconds: float) -> Figures:
         words, cwd=BENCH, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as wrk:
         time.sleep(seconds)
-        wrk.send_signal(signal.SIGINT)
-        try:
-            said, _ = wrk.communicate(timeout=LOAD_END_SECONDS)
-        except subprocess.TimeoutExpired:
-            # It waits for connections that the server neither accepts nor refuses.
-            wrk.kill()
-            raise Failed("kept the load waiting for a connection") from None
+        said = _interrupted(wrk)
     found = re.search(r"^RESULT (.*)$", said, re.M)
     if not found:
         raise Failed(f"wrk said: {said.strip()[-200:]}")
     return json.loads(found[1])
+
+
+def _interrupted(wrk: subprocess.Popen[str]) -> str:
+    """What it says when it is cut short. Raises Failed when it does not end."""
+    # Twice: one that comes while it is still starting, on a busy machine, is lost, and it runs to its end.
+    for seconds in (1.0, LOAD_END_SECONDS):
+        wrk.send_signal(signal.SIGINT)
+        try:
+            return wrk.communicate(timeout=seconds)[0]
+        except subprocess.TimeoutExpired:
+            continue
+    # It waits for connections that the server neither accepts nor refuses.
+    wrk.kill()
+    raise Failed("kept the load waiting for a connection")
 
 
 @contextmanager
