@@ -40,7 +40,7 @@ help:
 	@echo 'make test-zope         Zope in every worker model, with and without ZEO; its buildout (some minutes)'
 	@echo 'make test-load         1,000 clients, HUP every second, TERM at the end: counts lost requests; 1,000 slow'
 	@echo '                       clients beside a quick one: how long it waits'
-	@echo 'make bench             Tricorn and its rivals side by side, about an hour; SCENARIOS=hello SERVERS=granian'
+	@echo 'make bench             Tricorn and its rivals side by side, an hour and a half; SCENARIOS=hello SERVERS=granian'
 	@echo '                       ROUNDS=7 choose'
 	@echo 'make bench-micro       what parsing, environ, encoding and hand-off cost, in nanoseconds'
 	@echo 'make lint              formatting, clippy, ruff'

@@ -64,14 +64,7 @@ def run(scenario: scenarios.Scenario, takers: list[servers.Server], rounds: int)
     """All rounds of a scenario, the servers in turn; one that fails is left out from then on."""
     print(f"{scenario.name}: {scenario.title}", flush=True)
     outcome = Outcome(scenario)
-    takers = [
-        server
-        for server in takers
-        if server.fits(scenario.shape)
-        and (server.python or scenario.floor)
-        # Where threads are asked for, tricorn is gthread with as many already.
-        and not (server.name == "tricorn gthread" and scenario.shape.threads > 1)
-    ]
+    takers = [server for server in takers if scenario.takes(server)]
     if scenario.sleep_ms is not None:
         outcome.bare_rps = measure.bare_rps(scenario.shape.threads, scenario.sleep_ms)
     fresh = scenario.kind == "resources"
@@ -121,7 +114,7 @@ def _write(
     charts = servers.BENCH / "charts"
     charts.mkdir(exist_ok=True)
     for outcome in outcomes:
-        if outcome.scenario.kind in ("wrk", "uneven"):
+        if outcome.scenario.kind not in ("short", "resources"):
             (charts / f"{outcome.scenario.name}.svg").write_text(report.chart(outcome))
 
 
@@ -132,15 +125,16 @@ def _machine(takers: list[servers.Server]) -> dict[str, str]:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=servers.BENCH, capture_output=True, text=True
     )
-    versions = {
-        f"{server.distribution} {servers.version(server)}" for server in takers if server.distribution
-    }
+    distributions = {server.distribution for server in takers if server.distribution}
+    versions = {f"{name} {servers.version(name)}" for name in distributions}
+    companions = [f"{name} {number}" for name in servers.COMPANIONS if (number := servers.version(name))]
     python = subprocess.run([str(servers.PYTHON), "-V"], capture_output=True, text=True).stdout.strip()
     return {
         "machine": f"{os.cpu_count()} cores, {', '.join(sorted(names))}, Linux {platform.release()}",
         "commit": commit.stdout.strip() or "unknown",
         "Python": python.removeprefix("Python "),
         "rivals": ", ".join(sorted(versions)) or "none",
+        "with": ", ".join(companions) or "nothing else",
     }
 
 

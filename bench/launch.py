@@ -17,6 +17,10 @@ def main(name: str, port: int, spec: str, workers: int, threads: int) -> None:
             import freastal
 
             freastal.serve(app, host="127.0.0.1", port=port, workers=workers)
+        case "freastal-asgi":
+            import freastal
+
+            freastal.serve_asgi(app, host="127.0.0.1", port=port, workers=workers)
         case "pyruvate":
             import pyruvate
 

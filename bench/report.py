@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.chart import bars, short
-from bench.results import OURS, Outcome, verdicts
+from bench.results import Outcome, is_ours, verdicts
 
 HIDDEN = ("control", "floor")
 COLUMNS = {
@@ -21,6 +21,10 @@ COLUMNS = {
     "busiest_to_idlest": "busiest / idlest worker",
     "workers_seen": "workers seen",
 }
+Row = tuple[str, str, str, bool]
+# How many times the CPU of a request that a worker class may need, beside sync.
+MOST_OF_SYNC = {"tricorn asgi": 1.35, "tricorn gevent": 1.2, "tricorn eventlet": 1.6}
+LEAST_OF_GEVENT = 12
 
 
 def markdown(
@@ -77,7 +81,7 @@ def _targets(outcomes: Sequence[Outcome]) -> list[str]:
 def _also(outcomes: Sequence[Outcome]) -> list[str]:
     """Targets that are no ratio to a rival: (what, measured, wanted, reached)."""
     by_name = {outcome.scenario.name: outcome for outcome in outcomes}
-    rows: list[tuple[str, str, str, bool]] = []
+    rows: list[Row] = []
     hello = by_name.get("hello")
     if hello and (floor := hello.ratio("floor")):
         rows.append(("CPU of the floor / ours on hello", f"{floor:.0%}", ">= 85 %", floor >= 0.85))
@@ -109,6 +113,7 @@ def _also(outcomes: Sequence[Outcome]) -> list[str]:
         what = "busiest / idlest of 8 workers under 800 short connections"
         rows.append((what, f"{shares:.2f}", "< 1.5", all_seen and shares < 1.5))
     rows += _resource_rows(by_name.get("resources"))
+    rows += _class_rows(by_name.get("classes"))
     if not rows:
         return []
     head = ["| | measured | wanted | |", "| --- | --- | --- | --- |"]
@@ -119,7 +124,20 @@ def _also(outcomes: Sequence[Outcome]) -> list[str]:
     return [*head, *lines, ""]
 
 
-def _resource_rows(outcome: Outcome | None) -> list[tuple[str, str, str, bool]]:
+def _class_rows(outcome: Outcome | None) -> list[Row]:
+    rows = []
+    if outcome is None:
+        return rows
+    for name, most in MOST_OF_SYNC.items():
+        if ratio := outcome.ratio(name):
+            rows.append((f"CPU of {name} / sync on hello", f"{ratio:.2f}", f"<= {most:g}", ratio <= most))
+    if ratio := outcome.ratio("gunicorn gevent", base="tricorn gevent"):
+        what = "CPU of gunicorn gevent / tricorn gevent on hello"
+        rows.append((what, f"{ratio:.1f}", f">= {LEAST_OF_GEVENT}", ratio >= LEAST_OF_GEVENT))
+    return rows
+
+
+def _resource_rows(outcome: Outcome | None) -> list[Row]:
     if outcome is None:
         return []
     rows = []
@@ -170,7 +188,7 @@ def _ratio_cell(outcome: Outcome, name: str) -> str:
 def _sort_key(outcome: Outcome, name: str) -> tuple[int, float]:
     value = outcome.middle(name, outcome.scenario.figure) or outcome.middle(name, "pss_mib") or 0.0
     # Ours first, then by what the scenario is about.
-    return (0 if name in OURS else 1, -value if outcome.scenario.figure == "rps" else value)
+    return (0 if is_ours(name) else 1, -value if outcome.scenario.figure == "rps" else value)
 
 
 def chart(outcome: Outcome) -> str:
@@ -181,7 +199,8 @@ def chart(outcome: Outcome) -> str:
         value = outcome.middle(name, figure)
         if value and name not in HIDDEN:
             rows.append((name, 1e6 / value if figure == "cpu_us" else value))
-    rows.sort(key=lambda row: row[1] if figure == "p99_ms" else -row[1])
+    more_is_better = figure in ("cpu_us", "rps")
+    rows.sort(key=lambda row: -row[1] if more_is_better else row[1])
     unit = {
         "cpu_us": "requests per second of CPU; longer is better",
         "rps": "requests per second; longer is better",

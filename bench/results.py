@@ -8,7 +8,13 @@ from statistics import median
 from bench.scenarios import FAST, RIVALS, Scenario
 
 Figures = dict[str, float]
-OURS = ("tricorn", "control", "tricorn gthread", "floor")
+# Every other server is a rival.
+OURS = ("tricorn", "control", "floor")
+
+
+def is_ours(server: str) -> bool:
+    """Is it Tricorn in one of its shapes, or its floor?"""
+    return server in OURS or server.startswith("tricorn ")
 
 
 @dataclass
@@ -26,15 +32,21 @@ class Outcome:
         values = [figures[figure] for figures in self.rounds.get(server, []) if figure in figures]
         return median(values) if values else None
 
-    def ratios(self, server: str, figure: str = "cpu_us") -> list[float]:
-        """Of each round: the server's figure divided by ours in the same round."""
-        pairs = zip(self.rounds.get(server, []), self.rounds.get("tricorn", []), strict=False)
+    def worst(self, server: str, figure: str) -> float | None:
+        """Largest of a figure over the rounds; None where it was not measured."""
+        return max(
+            (figures[figure] for figures in self.rounds.get(server, []) if figure in figures), default=None
+        )
+
+    def ratios(self, server: str, figure: str = "cpu_us", base: str = "tricorn") -> list[float]:
+        """Of each round: the server's figure divided by that of `base` in the same round."""
+        pairs = zip(self.rounds.get(server, []), self.rounds.get(base, []), strict=False)
         return [
             theirs[figure] / ours[figure] for theirs, ours in pairs if figure in theirs and ours.get(figure)
         ]
 
-    def ratio(self, server: str, figure: str = "cpu_us") -> float | None:
-        ratios = self.ratios(server, figure)
+    def ratio(self, server: str, figure: str = "cpu_us", base: str = "tricorn") -> float | None:
+        ratios = self.ratios(server, figure, base)
         return median(ratios) if ratios else None
 
     def resolution(self) -> float | None:
@@ -64,7 +76,7 @@ def verdicts(outcome: Outcome) -> list[Verdict]:
     measured = {
         server: ratio
         for server in outcome.rounds
-        if server not in OURS and (ratio := outcome.ratio(server)) and not outcome.middle(server, "errors")
+        if not is_ours(server) and (ratio := outcome.ratio(server)) and not outcome.middle(server, "errors")
     }
     found = []
     for about, wanted in outcome.scenario.targets.items():

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from bench.servers import Shape
+from bench.servers import Server, Shape
 
 # Every server that answers from Python, except ours.
 RIVALS = "every rival"
 FAST = "fastpysgi, bjoern"
 GTHREAD = "gunicorn gthread"
+GASGI = "gunicorn asgi"
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class Scenario:
     shape: Shape
     # `wrk`: load for a while; `uneven`, `short`: bench/load/*.py; `resources`: a server on its own.
     kind: Literal["wrk", "uneven", "short", "resources"] = "wrk"
+    # Who takes part; everybody it fits, without any.
+    servers: tuple[str, ...] = ()
     path: str = "/"
     connections: int = 64
     script: str = "plain"
@@ -36,9 +39,19 @@ class Scenario:
     # Milliseconds that each call sleeps: bare threads that do the same are measured beside.
     sleep_ms: float | None = None
 
+    def takes(self, server: Server) -> bool:
+        """Does this server take part?"""
+        if self.servers:
+            return server.name in self.servers
+        # Where threads are asked for, tricorn is gthread with as many already.
+        twice = server.name == "tricorn gthread" and self.shape.threads > 1
+        asked = self.floor or server.python
+        return asked and server.fits(self.shape) and not (server.on_request or twice)
+
 
 HELLO = Shape("hello:app")
 WORK = Shape("work:app", threads=4)
+ASGI = Shape("asgi_hello:app", interface="asgi")
 
 SCENARIOS = [
     Scenario(
@@ -168,6 +181,37 @@ SCENARIOS = [
         pinned=False,
     ),
     Scenario("resources", "start, memory, idleness", HELLO, kind="resources"),
+    Scenario(
+        "asgi",
+        "ASGI: hello, 1 header, 64 connections",
+        ASGI,
+        floor=True,
+        targets={RIVALS: 1.05, "granian": 2.0, "uvicorn": 3.0, GASGI: 5},
+    ),
+    Scenario(
+        "asgi16",
+        "ASGI: hello, 16 browser headers",
+        ASGI,
+        script="browser",
+        floor=True,
+        targets={RIVALS: 1.2, "granian": 2.4},
+    ),
+    Scenario("asgi_suspend", "ASGI: hello that suspends once", ASGI, path="/suspend"),
+    Scenario("asgi_post64k", "ASGI: POST of 64 KB", ASGI, path="/post", script="post64k", floor=True),
+    Scenario("asgi_stream", "ASGI: stream of 20 chunks", ASGI, path="/stream"),
+    Scenario(
+        "fastapi",
+        "JSON in FastAPI",
+        Shape("fastapi_json:app", interface="asgi"),
+        targets={RIVALS: 1.02, "uvicorn": 1.3},
+    ),
+    Scenario(
+        "classes",
+        "hello, the worker classes beside each other",
+        Shape("hello:app", other="asgi_hello:app"),
+        servers=("tricorn", "control", "tricorn gthread", "tricorn asgi", "tricorn asyncio", "tricorn gevent")
+        + ("tricorn eventlet", "gunicorn gevent", "gunicorn asgi"),
+    ),
 ]
 
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
+
+Interface = Literal["wsgi", "asgi", "websocket"]
 
 BENCH = Path(__file__).resolve().parent
 PYTHON = BENCH / ".venv" / "bin" / "python"
+# What servers and applications stand on, and whose versions matter.
+COMPANIONS = ("django", "fastapi", "flask", "httptools", "uvloop", "websockets")
 FLOOR = BENCH.parent / "target" / "release" / "examples" / "floor"
 
 
@@ -18,6 +23,16 @@ class Shape:
     app: str
     workers: int = 1
     threads: int = 1
+    # What `app` is called with; `websocket` is ASGI, for servers that have WebSockets as well.
+    interface: Interface = "wsgi"
+    # The same application for the other interface, where the scenario names servers of both.
+    other: str = ""
+    # Connections in progress at once, for servers that set a limit of their own; 0: less than any of them.
+    connections: int = 0
+
+    def app_for(self, interface: Interface) -> str:
+        """The application for a server that speaks WSGI (or ASGI), whichever `app` is."""
+        return self.app if (interface == "wsgi") == (self.interface == "wsgi") else self.other
 
 
 @dataclass(frozen=True)
@@ -31,9 +46,16 @@ class Server:
     workers: bool = True
     # Does it run applications at all?
     python: bool = True
+    interfaces: tuple[Interface, ...] = ("wsgi",)
+    # Takes part only in scenarios that name it.
+    on_request: bool = False
 
     def fits(self, shape: Shape) -> bool:
-        return (self.threads or shape.threads == 1) and (self.workers or shape.workers == 1)
+        return (
+            shape.interface in self.interfaces
+            and (self.threads or shape.threads == 1)
+            and (self.workers or shape.workers == 1)
+        )
 
 
 def _python(*words: str) -> list[str]:
@@ -44,31 +66,43 @@ def _binary(name: str, *words: str) -> list[str]:
     return [str(PYTHON.parent / name), *words]
 
 
-def _gunicorn_like(module: str, kind: str) -> Callable[[int, Shape], list[str]]:
+def _gunicorn_like(module: str, kind: str, *more: str) -> Callable[[int, Shape], list[str]]:
     def command(port: int, shape: Shape) -> list[str]:
-        words = ["-b", f"127.0.0.1:{port}", "-w", str(shape.workers), "-k", kind]
+        words = ["-b", f"127.0.0.1:{port}", "-w", str(shape.workers), "-k", kind, *more]
         if kind == "gthread":
             words += ["--threads", str(shape.threads)]
-        return _python("-m", module, *words, shape.app)
+        if shape.connections:
+            words += ["--worker-connections", str(shape.connections)]
+        return _python("-m", module, *words, shape.app_for("asgi" if kind == "asgi" else "wsgi"))
 
     return command
 
 
 def _tricorn(port: int, shape: Shape) -> list[str]:
-    return _gunicorn_like("tricorn", "sync" if shape.threads == 1 else "gthread")(port, shape)
+    wsgi = "sync" if shape.threads == 1 else "gthread"
+    return _gunicorn_like("tricorn", wsgi if shape.interface == "wsgi" else "asgi")(port, shape)
 
 
 def _launched(name: str) -> Callable[[int, Shape], list[str]]:
     def command(port: int, shape: Shape) -> list[str]:
         words = [str(port), shape.app, str(shape.workers), str(shape.threads)]
-        return _python(str(BENCH / "launch.py"), name, *words)
+        mode = name if shape.interface == "wsgi" else f"{name}-asgi"
+        return _python(str(BENCH / "launch.py"), mode, *words)
 
     return command
 
 
+def _protocol(shape: Shape) -> str:
+    return "wsgi" if shape.interface == "wsgi" else "asgi"
+
+
 def _granian(port: int, shape: Shape) -> list[str]:
-    words = ["--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port)]
-    words += ["--workers", str(shape.workers), "--blocking-threads", str(shape.threads)]
+    words = ["--interface", _protocol(shape), "--host", "127.0.0.1", "--port", str(port)]
+    words += ["--workers", str(shape.workers)]
+    if shape.interface == "wsgi":
+        words += ["--blocking-threads", str(shape.threads)]
+    if shape.connections:
+        words += ["--backpressure", str(shape.connections)]
     return _binary("granian", *words, shape.app)
 
 
@@ -78,16 +112,30 @@ def _fastpysgi(port: int, shape: Shape) -> list[str]:
 
 def _peregrine(port: int, shape: Shape) -> list[str]:
     words = ["--port", str(port), "--workers", str(shape.workers), "--wsgi-threads", str(shape.threads)]
-    return _binary("peregrine", *words, "--protocol", "wsgi", "--python-path", ".", shape.app)
+    if shape.connections:
+        words += ["--max-connections", str(shape.connections)]
+    return _binary("peregrine", *words, "--protocol", _protocol(shape), "--python-path", ".", shape.app)
 
 
 def _m0serve(port: int, shape: Shape) -> list[str]:
-    words = ["--host", "127.0.0.1", "--port", str(port), "--protocol", "wsgi"]
+    words = ["--host", "127.0.0.1", "--port", str(port), "--protocol", _protocol(shape)]
     if shape.workers > 1:
         words += ["--workers", str(shape.workers)]
     if shape.threads > 1:
         words += ["--blocking-threads", str(shape.threads)]
     return _binary("m0serve", *words, shape.app)
+
+
+def _uvicorn(port: int, shape: Shape) -> list[str]:
+    # It logs every request unless told not to; nobody else here does. Loop and parser are its fastest.
+    words = ["--host", "127.0.0.1", "--port", str(port), "--workers", str(shape.workers)]
+    words += ["--no-access-log", "--loop", "uvloop", "--http", "httptools"]
+    return _binary("uvicorn", *words, shape.app)
+
+
+def _hypercorn(port: int, shape: Shape) -> list[str]:
+    words = ["-b", f"127.0.0.1:{port}", "-w", str(shape.workers), "-k", "uvloop"]
+    return _binary("hypercorn", *words, shape.app)
 
 
 def _waitress(port: int, shape: Shape) -> list[str]:
@@ -110,23 +158,34 @@ def _four_threads(port: int, shape: Shape) -> list[str]:
     return _tricorn(port, replace(shape, threads=4))
 
 
-TRICORN = Server("tricorn", _tricorn)
-# The same command again: how far it is from itself is what this benchmark cannot tell apart.
-CONTROL = Server("control", _tricorn)
+ASGI: tuple[Interface, ...] = ("asgi", "websocket")
+BOTH: tuple[Interface, ...] = ("wsgi", "asgi")
+ALL: tuple[Interface, ...] = ("wsgi", "asgi", "websocket")
+
 SERVERS = [
-    TRICORN,
-    CONTROL,
+    Server("tricorn", _tricorn, interfaces=ALL),
+    # The same command again: how far it is from itself is what this benchmark cannot tell apart.
+    Server("control", _tricorn, interfaces=ALL),
     Server("tricorn gthread", _four_threads),
-    Server("floor", _floor, threads=False, workers=False, python=False),
+    # `auto`, as everybody's, is uvloop here.
+    Server("tricorn asyncio", _gunicorn_like("tricorn", "asgi", "--asgi-loop", "asyncio"), interfaces=ASGI),
+    Server("tricorn asgi", _gunicorn_like("tricorn", "asgi"), on_request=True),
+    Server("tricorn gevent", _gunicorn_like("tricorn", "gevent"), "gevent", on_request=True),
+    Server("tricorn eventlet", _gunicorn_like("tricorn", "eventlet"), "eventlet", on_request=True),
+    Server("floor", _floor, threads=False, workers=False, python=False, interfaces=BOTH),
     Server("gunicorn sync", _gunicorn_like("gunicorn", "sync"), "gunicorn", threads=False),
     Server("gunicorn gthread", _gunicorn_like("gunicorn", "gthread"), "gunicorn"),
     Server("gunicorn gevent", _gunicorn_like("gunicorn", "gevent"), "gevent", threads=False),
-    Server("granian", _granian, "granian"),
+    Server("gunicorn asgi", _gunicorn_like("gunicorn", "asgi"), "gunicorn", interfaces=ASGI),
+    Server("granian", _granian, "granian", interfaces=ALL),
+    Server("uvicorn", _uvicorn, "uvicorn", interfaces=ASGI),
+    Server("hypercorn", _hypercorn, "hypercorn", interfaces=ASGI),
     Server("bjoern", _launched("bjoern"), "bjoern-binary", threads=False, workers=False),
-    Server("fastpysgi", _fastpysgi, "fastpysgi", threads=False, workers=False),
-    Server("freastal", _launched("freastal"), "freastal", threads=False),
-    Server("peregrine", _peregrine, "peregrine-server"),
-    Server("m0serve", _m0serve, "m0serve"),
+    # Neither it nor freastal has WebSockets: they answer the handshake as a plain request.
+    Server("fastpysgi", _fastpysgi, "fastpysgi", threads=False, workers=False, interfaces=BOTH),
+    Server("freastal", _launched("freastal"), "freastal", threads=False, interfaces=BOTH),
+    Server("peregrine", _peregrine, "peregrine-server", interfaces=ALL),
+    Server("m0serve", _m0serve, "m0serve", interfaces=ALL),
     Server("pyruvate", _launched("pyruvate"), "pyruvate", workers=False),
     Server("waitress", _waitress, "waitress", workers=False),
     Server("cheroot", _launched("cheroot"), "cheroot", workers=False),
@@ -158,22 +217,14 @@ def missing(server: Server) -> str:
     """Why it cannot take part; empty when it can."""
     if server.name == "floor":
         return "" if FLOOR.exists() else "is not built: cargo build --release --example floor"
-    if server.distribution is None:
+    if server.distribution is None or version(server.distribution):
         return ""
-    found = list(
-        PYTHON.parent.parent.glob(f"lib/python3*/site-packages/{_folder(server.distribution)}-*.dist-info")
-    )
-    return "" if found else f"is not installed ({server.distribution} did not install from PyPI here)"
+    return f"is not installed ({server.distribution} did not install from PyPI here)"
 
 
-def version(server: Server) -> str:
-    if server.distribution is None:
-        return ""
-    folder = _folder(server.distribution)
+def version(distribution: str) -> str:
+    """The installed one; empty when there is none."""
+    folder = distribution.replace("-", "_")
     for found in PYTHON.parent.parent.glob(f"lib/python3*/site-packages/{folder}-*.dist-info"):
         return found.name.removeprefix(folder + "-").removesuffix(".dist-info")
     return ""
-
-
-def _folder(distribution: str) -> str:
-    return distribution.replace("-", "_")

@@ -1,4 +1,4 @@
-"""The arithmetic of the benchmark: ratios in a round, resolution, verdicts, and what is written of them."""
+"""The benchmark: who takes part, ratios in a round, resolution, verdicts, and what is written of them."""
 
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -73,6 +73,74 @@ def test_a_chart_is_well_formed_and_escapes_its_words(outcome):
     assert "tricorn" in report.chart(outcome) and "control" not in report.chart(outcome)
 
 
+def named(shape="wsgi", **more):
+    return Scenario("x", "a title", Shape("x:app", interface=shape), **more)
+
+
+def takers(scenario):
+    return {server.name for server in servers.SERVERS if scenario.takes(server)}
+
+
+def test_an_interface_brings_its_own_servers():
+    wsgi, asgi, websocket = takers(named()), takers(named("asgi")), takers(named("websocket"))
+    assert {"gunicorn sync", "gunicorn gevent", "bjoern", "tricorn gthread"} <= wsgi
+    assert {"uvicorn", "hypercorn", "gunicorn asgi", "tricorn asyncio", "freastal"} <= asgi
+    assert not wsgi & {"uvicorn", "hypercorn", "gunicorn asgi", "tricorn asyncio"}
+    assert not asgi & {"bjoern", "gunicorn sync", "tricorn gthread"}
+    assert websocket == asgi - {"fastpysgi", "freastal"}
+    assert "floor" in takers(named("asgi", floor=True)) - asgi
+
+
+def test_servers_on_request_take_part_only_where_they_are_named():
+    on_request = {"tricorn gevent", "tricorn eventlet", "tricorn asgi"}
+    assert not on_request & (takers(named()) | takers(named("asgi")) | takers(named("websocket")))
+    assert takers(named(servers=("tricorn", "tricorn gevent"))) == {"tricorn", "tricorn gevent"}
+
+
+def test_every_name_in_a_scenario_is_that_of_a_server():
+    known = {server.name for server in servers.SERVERS}
+    for scenario in scenarios.SCENARIOS:
+        about = {name for target in scenario.targets if target != RIVALS for name in target.split(", ")}
+        assert about | set(scenario.servers) <= known, scenario.name
+
+
+def test_a_server_gets_the_application_of_its_own_interface():
+    by_name = {server.name: server for server in servers.SERVERS}
+    shape = Shape("asgi_x:app", interface="asgi", other="x:app", connections=2500)
+    for name, kind, app in [
+        ("tricorn", "asgi", "asgi_x:app"),
+        ("tricorn gevent", "gevent", "x:app"),
+        ("gunicorn gevent", "gevent", "x:app"),
+    ]:
+        words = by_name[name].command(8000, shape)
+        assert words[words.index("-k") + 1] == kind and words[-1] == app
+        assert words[words.index("--worker-connections") + 1] == "2500"
+    assert "sync" in by_name["tricorn"].command(8000, Shape("x:app"))
+    assert by_name["tricorn asgi"].command(8000, Shape("x:app", other="asgi_x:app"))[-1] == "asgi_x:app"
+
+
+def test_worker_classes_are_compared_with_each_other_and_are_no_rivals():
+    outcome = Outcome(
+        named(targets={RIVALS: 1.0}),
+        rounds={
+            "tricorn": rounds(10, 10),
+            "tricorn gevent": rounds(13, 13),
+            "tricorn eventlet": rounds(15, 15),
+            "gunicorn gevent": rounds(130, 260),
+        },
+    )
+    outcome.scenario = next(scenario for scenario in scenarios.SCENARIOS if scenario.name == "classes")
+    assert outcome.ratios("gunicorn gevent", base="tricorn gevent") == [10, 20]
+    text = report.markdown([outcome], {}, [], 2)
+    assert "| CPU of tricorn gevent / sync on hello | 1.30 | <= 1.2 | **missed** |" in text
+    assert "| CPU of tricorn eventlet / sync on hello | 1.50 | <= 1.6 | reached |" in text
+    assert "| CPU of gunicorn gevent / tricorn gevent on hello | 15.0 | >= 12 | reached |" in text
+    assert "tricorn asgi" not in text
+    assert [verdict.nearest for verdict in verdicts(Outcome(named(targets={RIVALS: 1}), outcome.rounds))] == [
+        "gunicorn gevent"
+    ]
+
+
 def test_names_that_nobody_has_are_refused_with_the_ones_there_are():
     with pytest.raises(ValueError, match="no scenario 'helo'; there are hello, "):
         scenarios.chosen(["helo"])
@@ -80,4 +148,5 @@ def test_names_that_nobody_has_are_refused_with_the_ones_there_are():
         servers.chosen(["nginx"])
     assert [server.name for server in servers.chosen(["granian"])] == ["tricorn", "control", "granian"]
     gunicorns = [server.name for server in servers.chosen(["gunicorn"])]
-    assert gunicorns == ["tricorn", "control", "gunicorn sync", "gunicorn gthread", "gunicorn gevent"]
+    classes = ["gunicorn sync", "gunicorn gthread", "gunicorn gevent", "gunicorn asgi"]
+    assert gunicorns == ["tricorn", "control", *classes]
