@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import resource
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from bench import measure, report, scenarios, servers
 from bench.results import Outcome
 
 LEAST_ROUNDS = 7
+DESCRIPTORS = 20_000
 
 
 def main() -> int:
@@ -29,6 +31,7 @@ def main() -> int:
     if len(os.sched_getaffinity(0)) < 2:
         print("two cores are needed: one for the server, one for the load", file=sys.stderr)
         return 1
+    _raise_descriptors()
     try:
         wanted = scenarios.chosen(_names(asked.scenarios))
         takers = servers.chosen(_names(asked.servers))
@@ -56,6 +59,13 @@ def _install(package: str) -> bool:
     return all(subprocess.run(words, stdout=subprocess.DEVNULL).returncode == 0 for words in commands)
 
 
+def _raise_descriptors() -> None:
+    """For the servers, which inherit it: thousands of connections are open at once."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < DESCRIPTORS:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, DESCRIPTORS), hard))
+
+
 def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
@@ -67,10 +77,10 @@ def run(scenario: scenarios.Scenario, takers: list[servers.Server], rounds: int)
     takers = [server for server in takers if scenario.takes(server)]
     if scenario.sleep_ms is not None:
         outcome.bare_rps = measure.bare_rps(scenario.shape.threads, scenario.sleep_ms)
-    fresh = scenario.kind == "resources"
+    fresh = scenario.kind in ("resources", "websockets")
     running: dict[str, measure.Process] = {}
     try:
-        for number in range(rounds if scenario.kind == "wrk" else min(rounds, 3)):
+        for number in range(rounds if scenario.kind in ("wrk", "echo") else min(rounds, 3)):
             for server in takers:
                 if server.name in outcome.failed:
                     continue

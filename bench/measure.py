@@ -27,6 +27,7 @@ LOAD_END_SECONDS = 10.0
 START_SECONDS = 20.0
 IDLE_SECONDS = 5.0
 IDLE_CONNECTIONS = 10_000
+IDLE_WEBSOCKETS = 5_000
 
 Figures = dict[str, float]
 
@@ -151,7 +152,11 @@ def _load(process: Process, scenario: Scenario) -> Figures:
     if scenario.kind == "short":
         return _short(process)
     if scenario.kind == "resources":
-        return _resources(process, scenario)
+        return _resources(process)
+    if scenario.kind == "websockets":
+        return _websockets(process)
+    if scenario.kind == "echo":
+        return _echo(process, scenario)
     with _beside(process, scenario):
         _wrk(process, scenario, WARM_SECONDS)
         before = process.cpu_ns()
@@ -231,6 +236,41 @@ def _short(process: Process) -> Figures:
     return {"busiest_to_idlest": workers[0] / workers[-1], "workers_seen": len(workers)}
 
 
+def _echo(process: Process, scenario: Scenario) -> Figures:
+    """A message that came back counts as a request."""
+    words = ["taskset", "-c", LOAD_CORE, sys.executable, "load/echo.py", str(process.port)]
+    words += [str(scenario.connections), str(scenario.message_bytes), str(scenario.in_flight)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, cwd=BENCH, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as client:
+        said: list[Figures] = []
+        cpu_ns: list[int] = []
+        # Asked as soon as it is connected, and at both ends of what counts.
+        for seconds in (0.0, WARM_SECONDS, LOAD_SECONDS):
+            time.sleep(seconds)
+            try:
+                client.stdin.write("\n")  # type: ignore[union-attr]
+                client.stdin.flush()  # type: ignore[union-attr]
+            except BrokenPipeError:
+                pass
+            line = client.stdout.readline()  # type: ignore[union-attr]
+            cpu_ns.append(process.cpu_ns())
+            if not line:
+                reason = client.communicate()[1].strip()
+                raise Failed(reason.splitlines()[-1] if reason else "the load ended")
+            said.append(json.loads(line))
+        client.communicate()
+    messages = said[2]["messages"] - said[1]["messages"]
+    if not messages:
+        raise Failed("echoed no message in a round")
+    cpu_us = (cpu_ns[2] - cpu_ns[1]) / messages / 1000
+    return {
+        "cpu_us": cpu_us,
+        "messages_per_cpu_s": 1e6 / cpu_us,
+        "rps": messages / (said[2]["seconds"] - said[1]["seconds"]),
+        "pss_mib": process.pss_kib() / 1024,
+    }
+
+
 def _client(process: Process, name: str, seconds: int = 0) -> dict[str, Any]:
     """What a program of bench/load prints. Raises Failed when it fails or does not end."""
     words = [sys.executable, f"load/{name}.py", str(process.port), *([str(seconds)] if seconds else [])]
@@ -243,7 +283,7 @@ def _client(process: Process, name: str, seconds: int = 0) -> dict[str, Any]:
     return json.loads(said.stdout)
 
 
-def _resources(process: Process, scenario: Scenario) -> Figures:
+def _resources(process: Process) -> Figures:
     """The process is fresh: nothing has been asked but the first answer."""
     pss_kib = process.pss_kib()
     before = process.cpu_ns()
@@ -255,26 +295,41 @@ def _resources(process: Process, scenario: Scenario) -> Figures:
         "idle_cpu_percent": idle_ns / IDLE_SECONDS / 1e7,
     }
     # What the first thousand needs is kept for later ones, and belongs to the server rather than to them.
-    words = [str(PYTHON), "load/idle.py", str(process.port)]
-    with subprocess.Popen([*words, "1000"], cwd=BENCH, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as some:
-        answered = some.stdout.readline().strip()  # type: ignore[union-attr]
-        some.communicate()
-    if answered != b"1000":
-        return figures
+    with _held(process, 1000, "http") as answered:
+        if answered != 1000:
+            return figures
     memory = process.anonymous_kib()
-    with subprocess.Popen(
-        [*words, str(IDLE_CONNECTIONS)],
-        cwd=BENCH,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    ) as many:
-        answered = many.stdout.readline().strip()  # type: ignore[union-attr]
+    with _held(process, IDLE_CONNECTIONS, "http") as answered:
         more = process.anonymous_kib() - memory
-        many.communicate()
-    if answered and int(answered) == IDLE_CONNECTIONS:
+    if answered == IDLE_CONNECTIONS:
         figures["kib_per_idle_connection"] = more / IDLE_CONNECTIONS
     return figures
+
+
+def _websockets(process: Process) -> Figures:
+    """What a WebSocket needs that has spoken once and is silent since. The process is fresh."""
+    # Code that has run, not memory for later: of so few the rest does not profit.
+    with _held(process, 50, "websocket"):
+        pass
+    memory = process.anonymous_kib()
+    with _held(process, IDLE_WEBSOCKETS, "websocket") as answered:
+        more = process.anonymous_kib() - memory
+    if answered != IDLE_WEBSOCKETS:
+        raise Failed(f"echoed on {answered:,} of {IDLE_WEBSOCKETS:,} WebSockets")
+    return {"kib_per_idle_websocket": more / IDLE_WEBSOCKETS, "pss_mib": process.pss_kib() / 1024}
+
+
+@contextmanager
+def _held(process: Process, count: int, kind: str) -> Iterator[int]:
+    """So many connections, open and silent meanwhile; yields how many of them were answered."""
+    words = [str(PYTHON), "load/idle.py", str(process.port), str(count), kind]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, cwd=BENCH, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL) as client:
+        answered = client.stdout.readline().strip()  # type: ignore[union-attr]
+        try:
+            yield int(answered or 0)
+        finally:
+            client.communicate()
 
 
 def bare_rps(threads: int, ms: float) -> float:

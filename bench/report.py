@@ -20,11 +20,14 @@ COLUMNS = {
     "kib_per_idle_connection": "KiB per idle connection",
     "busiest_to_idlest": "busiest / idlest worker",
     "workers_seen": "workers seen",
+    "messages_per_cpu_s": "messages/s of CPU",
+    "kib_per_idle_websocket": "KiB per idle WebSocket",
 }
 Row = tuple[str, str, str, bool]
 # How many times the CPU of a request that a worker class may need, beside sync.
 MOST_OF_SYNC = {"tricorn asgi": 1.35, "tricorn gevent": 1.2, "tricorn eventlet": 1.6}
 LEAST_OF_GEVENT = 12
+MOST_KIB_PER_WEBSOCKET = 8
 
 
 def markdown(
@@ -114,6 +117,7 @@ def _also(outcomes: Sequence[Outcome]) -> list[str]:
         rows.append((what, f"{shares:.2f}", "< 1.5", all_seen and shares < 1.5))
     rows += _resource_rows(by_name.get("resources"))
     rows += _class_rows(by_name.get("classes"))
+    rows += _websocket_rows(by_name.get("websockets"))
     if not rows:
         return []
     head = ["| | measured | wanted | |", "| --- | --- | --- | --- |"]
@@ -135,6 +139,13 @@ def _class_rows(outcome: Outcome | None) -> list[Row]:
         what = "CPU of gunicorn gevent / tricorn gevent on hello"
         rows.append((what, f"{ratio:.1f}", f">= {LEAST_OF_GEVENT}", ratio >= LEAST_OF_GEVENT))
     return rows
+
+
+def _websocket_rows(outcome: Outcome | None) -> list[Row]:
+    if outcome is None or (kib := outcome.middle("tricorn", "kib_per_idle_websocket")) is None:
+        return []
+    most = MOST_KIB_PER_WEBSOCKET
+    return [(COLUMNS["kib_per_idle_websocket"], f"{kib:.2f}", f"<= {most}", kib <= most)]
 
 
 def _resource_rows(outcome: Outcome | None) -> list[Row]:
@@ -205,5 +216,6 @@ def chart(outcome: Outcome) -> str:
         "cpu_us": "requests per second of CPU; longer is better",
         "rps": "requests per second; longer is better",
         "p99_ms": "99th percentile in ms; shorter is better",
+        "kib_per_idle_websocket": "KiB for each; shorter is better",
     }[figure]
     return bars(outcome.scenario.title, unit, rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from bench.servers import Server, Shape
@@ -19,13 +19,17 @@ class Scenario:
     name: str
     title: str
     shape: Shape
-    # `wrk`: load for a while; `uneven`, `short`: bench/load/*.py; `resources`: a server on its own.
-    kind: Literal["wrk", "uneven", "short", "resources"] = "wrk"
+    # `wrk`: load for a while; `uneven`, `short`, `echo`: bench/load/*.py; `resources` and
+    # `websockets`: a server on its own.
+    kind: Literal["wrk", "uneven", "short", "resources", "echo", "websockets"] = "wrk"
     # Who takes part; everybody it fits, without any.
     servers: tuple[str, ...] = ()
     path: str = "/"
     connections: int = 64
     script: str = "plain"
+    # Of an echo: the size of a message, and how many a connection sends before it waits.
+    message_bytes: int = 0
+    in_flight: int = 1
     # A program of bench/load that runs beside.
     beside: str = ""
     # The server on one core, the load on the other; False: both on both.
@@ -33,7 +37,7 @@ class Scenario:
     # The floor answers this too.
     floor: bool = False
     # The figure its chart shows.
-    figure: Literal["cpu_us", "rps", "p99_ms"] = "cpu_us"
+    figure: Literal["cpu_us", "rps", "p99_ms", "kib_per_idle_websocket"] = "cpu_us"
     # Least CPU of a rival divided by ours, by whom it is about.
     targets: dict[str, float] = field(default_factory=dict)
     # Milliseconds that each call sleeps: bare threads that do the same are measured beside.
@@ -52,6 +56,7 @@ class Scenario:
 HELLO = Shape("hello:app")
 WORK = Shape("work:app", threads=4)
 ASGI = Shape("asgi_hello:app", interface="asgi")
+ECHO = Shape("echo:app", interface="websocket")
 
 SCENARIOS = [
     Scenario(
@@ -211,6 +216,30 @@ SCENARIOS = [
         Shape("hello:app", other="asgi_hello:app"),
         servers=("tricorn", "control", "tricorn gthread", "tricorn asgi", "tricorn asyncio", "tricorn gevent")
         + ("tricorn eventlet", "gunicorn gevent", "gunicorn asgi"),
+    ),
+    Scenario(
+        "echo20",
+        "WebSocket echo, 64 connections, messages of 20 bytes, 8 in flight on each",
+        ECHO,
+        kind="echo",
+        message_bytes=20,
+        in_flight=8,
+        targets={RIVALS: 1.0},
+    ),
+    Scenario(
+        "echo64k",
+        "WebSocket echo, 64 connections, messages of 64 KB",
+        ECHO,
+        kind="echo",
+        message_bytes=65536,
+        targets={RIVALS: 1.0},
+    ),
+    Scenario(
+        "websockets",
+        "5,000 idle WebSockets",
+        replace(ECHO, connections=5_500),
+        kind="websockets",
+        figure="kib_per_idle_websocket",
     ),
 ]
 

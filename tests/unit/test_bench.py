@@ -1,17 +1,24 @@
-"""The benchmark: who takes part, ratios in a round, resolution, verdicts, and what is written of them."""
+"""The benchmark: who takes part, ratios in a round, resolution, verdicts, and what is written of them.
 
+Of its loads those that count by themselves, against our own server: they must count what came, and no more.
+"""
+
+import json
+import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
+from harness.websocket import frame_bytes
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from bench import chart, report, scenarios, servers
+from bench.load import frames
 from bench.results import Outcome, verdicts
 from bench.scenarios import FAST, RIVALS, Scenario
-from bench.servers import Shape
+from bench.servers import BENCH, Shape
 
 
 def rounds(*costs, errors=0):
@@ -139,6 +146,40 @@ def test_worker_classes_are_compared_with_each_other_and_are_no_rivals():
     assert [verdict.nearest for verdict in verdicts(Outcome(named(targets={RIVALS: 1}), outcome.rounds))] == [
         "gunicorn gevent"
     ]
+
+
+def test_memory_of_an_idle_websocket_is_judged():
+    scenario = next(scenario for scenario in scenarios.SCENARIOS if scenario.name == "websockets")
+    outcome = Outcome(scenario, rounds={"tricorn": [{"kib_per_idle_websocket": 8.5}]})
+    text = report.markdown([outcome], {}, [], 1)
+    assert "| KiB per idle WebSocket | 8.50 | <= 8 | **missed** |" in text
+
+
+@pytest.mark.parametrize("size", [20, 125, 126, 65535, 65536])
+def test_frames_are_those_of_the_specification(size):
+    opcode, payload = frames.message(size)
+    plain, masked = frames.frame(opcode, payload, masked=False), frames.frame(opcode, payload)
+    assert plain == frame_bytes(opcode, payload, masked=False)
+    mask = masked[len(plain) - size : len(plain) - size + 4]
+    assert masked[0] == plain[0] and masked[1] == plain[1] | 0x80
+    assert bytes(byte ^ mask[at % 4] for at, byte in enumerate(masked[-size:])) == payload
+
+
+@pytest.mark.servers("tricorn")
+@pytest.mark.parametrize("size, in_flight", [(20, 8), (65536, 1), (200_000, 4)])
+def test_the_load_counts_what_an_echo_sends_back(server, size, in_flight):
+    running = server.start("echo:app", "--chdir", str(BENCH / "apps"), worker="asgi")
+    words = [sys.executable, "load/echo.py", str(running.port), "4", str(size), str(in_flight)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, cwd=BENCH, stdin=pipe, stdout=pipe, text=True) as load:
+        counts = []
+        while len(counts) < 2 or counts[-1] < counts[0] + 100:
+            load.stdin.write("\n")
+            load.stdin.flush()
+            counts.append(json.loads(load.stdout.readline())["messages"])
+        load.stdin.close()
+        assert load.wait(10) == 0
+    assert counts == sorted(counts)
 
 
 def test_names_that_nobody_has_are_refused_with_the_ones_there_are():
