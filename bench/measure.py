@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -28,6 +28,7 @@ START_SECONDS = 20.0
 IDLE_SECONDS = 5.0
 IDLE_CONNECTIONS = 10_000
 IDLE_WEBSOCKETS = 5_000
+STREAM_EVENTS = 12
 
 Figures = dict[str, float]
 
@@ -157,6 +158,8 @@ def _load(process: Process, scenario: Scenario) -> Figures:
         return _websockets(process)
     if scenario.kind == "echo":
         return _echo(process, scenario)
+    if scenario.kind == "streams":
+        return _streams(process, scenario)
     with _beside(process, scenario):
         _wrk(process, scenario, WARM_SECONDS)
         before = process.cpu_ns()
@@ -271,11 +274,25 @@ def _echo(process: Process, scenario: Scenario) -> Figures:
     }
 
 
-def _client(process: Process, name: str, seconds: int = 0) -> dict[str, Any]:
+def _streams(process: Process, scenario: Scenario) -> Figures:
+    """An event counts as a request, with its share of opening the stream."""
+    before = process.cpu_ns()
+    words = [str(scenario.connections), str(STREAM_EVENTS), scenario.script]
+    result = _client(process, "streams", STREAM_EVENTS, words, pinned=True)
+    figures = {"cpu_us": (process.cpu_ns() - before) / result["events"] / 1000}
+    return figures | {name: result[name] for name in ("late_p50_ms", "late_p99_ms", "late_max_ms", "errors")}
+
+
+def _client(
+    process: Process, name: str, seconds: int = 0, words: Sequence[str] = (), pinned: bool = False
+) -> dict[str, Any]:
     """What a program of bench/load prints. Raises Failed when it fails or does not end."""
-    words = [sys.executable, f"load/{name}.py", str(process.port), *([str(seconds)] if seconds else [])]
+    asked = words or ([str(seconds)] if seconds else [])
+    command = [sys.executable, f"load/{name}.py", str(process.port), *asked]
+    if pinned:
+        command = ["taskset", "-c", LOAD_CORE, *command]
     try:
-        said = subprocess.run(words, cwd=BENCH, capture_output=True, text=True, timeout=seconds + 30)
+        said = subprocess.run(command, cwd=BENCH, capture_output=True, text=True, timeout=seconds + 30)
     except subprocess.TimeoutExpired:
         raise Failed("left a request without an answer") from None
     if said.returncode:

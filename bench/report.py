@@ -22,12 +22,16 @@ COLUMNS = {
     "workers_seen": "workers seen",
     "messages_per_cpu_s": "messages/s of CPU",
     "kib_per_idle_websocket": "KiB per idle WebSocket",
+    "late_p50_ms": "late, p50, ms",
+    "late_p99_ms": "late, p99, ms",
+    "late_max_ms": "late, largest, ms",
 }
 Row = tuple[str, str, str, bool]
 # How many times the CPU of a request that a worker class may need, beside sync.
 MOST_OF_SYNC = {"tricorn asgi": 1.35, "tricorn gevent": 1.2, "tricorn eventlet": 1.6}
 LEAST_OF_GEVENT = 12
 MOST_KIB_PER_WEBSOCKET = 8
+MOST_LATE_MS = 250
 
 
 def markdown(
@@ -118,6 +122,8 @@ def _also(outcomes: Sequence[Outcome]) -> list[str]:
     rows += _resource_rows(by_name.get("resources"))
     rows += _class_rows(by_name.get("classes"))
     rows += _websocket_rows(by_name.get("websockets"))
+    for name in ("streams", "broadcast"):
+        rows += _stream_rows(by_name.get(name))
     if not rows:
         return []
     head = ["| | measured | wanted | |", "| --- | --- | --- | --- |"]
@@ -146,6 +152,17 @@ def _websocket_rows(outcome: Outcome | None) -> list[Row]:
         return []
     most = MOST_KIB_PER_WEBSOCKET
     return [(COLUMNS["kib_per_idle_websocket"], f"{kib:.2f}", f"<= {most}", kib <= most)]
+
+
+def _stream_rows(outcome: Outcome | None) -> list[Row]:
+    """No event of any round may be late, and no stream may end before its time."""
+    rows = []
+    for name in ("tricorn", *MOST_OF_SYNC):
+        if outcome and (late := outcome.worst(name, "late_max_ms")) is not None:
+            what = f"{outcome.scenario.title}: the latest of {name if name != 'tricorn' else 'tricorn asgi'}"
+            ok = late <= MOST_LATE_MS and not outcome.worst(name, "errors")
+            rows.append((what, f"{late:.0f} ms", f"<= {MOST_LATE_MS} ms", ok))
+    return rows
 
 
 def _resource_rows(outcome: Outcome | None) -> list[Row]:
@@ -216,6 +233,7 @@ def chart(outcome: Outcome) -> str:
         "cpu_us": "requests per second of CPU; longer is better",
         "rps": "requests per second; longer is better",
         "p99_ms": "99th percentile in ms; shorter is better",
+        "late_max_ms": "latest event in ms; shorter is better",
         "kib_per_idle_websocket": "KiB for each; shorter is better",
     }[figure]
     return bars(outcome.scenario.title, unit, rows)

@@ -19,13 +19,14 @@ class Scenario:
     name: str
     title: str
     shape: Shape
-    # `wrk`: load for a while; `uneven`, `short`, `echo`: bench/load/*.py; `resources` and
+    # `wrk`: load for a while; `uneven`, `short`, `echo`, `streams`: bench/load/*.py; `resources` and
     # `websockets`: a server on its own.
-    kind: Literal["wrk", "uneven", "short", "resources", "echo", "websockets"] = "wrk"
+    kind: Literal["wrk", "uneven", "short", "resources", "echo", "websockets", "streams"] = "wrk"
     # Who takes part; everybody it fits, without any.
     servers: tuple[str, ...] = ()
     path: str = "/"
     connections: int = 64
+    # Of wrk; for `streams`, when events are due.
     script: str = "plain"
     # Of an echo: the size of a message, and how many a connection sends before it waits.
     message_bytes: int = 0
@@ -37,7 +38,7 @@ class Scenario:
     # The floor answers this too.
     floor: bool = False
     # The figure its chart shows.
-    figure: Literal["cpu_us", "rps", "p99_ms", "kib_per_idle_websocket"] = "cpu_us"
+    figure: Literal["cpu_us", "rps", "p99_ms", "late_max_ms", "kib_per_idle_websocket"] = "cpu_us"
     # Least CPU of a rival divided by ours, by whom it is about.
     targets: dict[str, float] = field(default_factory=dict)
     # Milliseconds that each call sleeps: bare threads that do the same are measured beside.
@@ -57,6 +58,9 @@ HELLO = Shape("hello:app")
 WORK = Shape("work:app", threads=4)
 ASGI = Shape("asgi_hello:app", interface="asgi")
 ECHO = Shape("echo:app", interface="websocket")
+EVENTS = Shape("asgi_events:app", interface="asgi", other="events:app", connections=2_500)
+STREAMING = ("tricorn", "tricorn asyncio", "tricorn gevent", "tricorn eventlet", "gunicorn gevent", GASGI)
+STREAMING += ("uvicorn", "granian")
 
 SCENARIOS = [
     Scenario(
@@ -240,6 +244,26 @@ SCENARIOS = [
         replace(ECHO, connections=5_500),
         kind="websockets",
         figure="kib_per_idle_websocket",
+    ),
+    Scenario(
+        "streams",
+        "2,000 streams, each getting an event a second",
+        EVENTS,
+        kind="streams",
+        servers=STREAMING,
+        connections=2_000,
+        script="own",
+        figure="late_max_ms",
+    ),
+    Scenario(
+        "broadcast",
+        "2,000 streams, all getting an event at the full second",
+        EVENTS,
+        kind="streams",
+        servers=STREAMING,
+        connections=2_000,
+        script="same",
+        figure="late_max_ms",
     ),
 ]
 

@@ -148,6 +148,18 @@ def test_worker_classes_are_compared_with_each_other_and_are_no_rivals():
     ]
 
 
+def test_the_latest_event_of_any_round_counts_and_so_does_a_stream_that_broke_off():
+    scenario = next(scenario for scenario in scenarios.SCENARIOS if scenario.name == "streams")
+    late = [{"late_max_ms": 20, "errors": 0}, {"late_max_ms": 260, "errors": 0}]
+    broken = [{"late_max_ms": 20, "errors": 1}]
+    outcome = Outcome(scenario, rounds={"tricorn": late, "tricorn gevent": broken, "granian": late})
+    text = report.markdown([outcome], {}, [], 2)
+    assert "the latest of tricorn asgi | 260 ms | <= 250 ms | **missed** |" in text
+    assert "the latest of tricorn gevent | 20 ms | <= 250 ms | **missed** |" in text
+    assert "the latest of granian" not in text
+    assert "tricorn" in report.chart(outcome)
+
+
 def test_memory_of_an_idle_websocket_is_judged():
     scenario = next(scenario for scenario in scenarios.SCENARIOS if scenario.name == "websockets")
     outcome = Outcome(scenario, rounds={"tricorn": [{"kib_per_idle_websocket": 8.5}]})
@@ -180,6 +192,16 @@ def test_the_load_counts_what_an_echo_sends_back(server, size, in_flight):
         load.stdin.close()
         assert load.wait(10) == 0
     assert counts == sorted(counts)
+
+
+@pytest.mark.servers("tricorn")
+@pytest.mark.parametrize("kind, app", [("asgi", "asgi_events:app"), ("gevent", "events:app")])
+def test_the_load_of_streams_counts_every_event(server, kind, app):
+    running = server.start(app, "--chdir", str(BENCH / "apps"), worker=kind)
+    words = [sys.executable, "load/streams.py", str(running.port), "20", "4", "own"]
+    said = json.loads(subprocess.run(words, cwd=BENCH, capture_output=True, check=True, timeout=60).stdout)
+    assert said["events"] == 80 and said["errors"] == 0
+    assert 0 <= said["late_p50_ms"] <= said["late_p99_ms"] <= said["late_max_ms"]
 
 
 def test_names_that_nobody_has_are_refused_with_the_ones_there_are():
