@@ -15,6 +15,7 @@ SCENARIOS ?=
 SERVERS ?=
 ROUNDS ?= 7
 PORT ?= 8080
+BENCH_PYTHON ?=
 
 venv := .venv
 bin := $(CURDIR)/$(venv)/bin
@@ -23,6 +24,14 @@ export PYO3_PYTHON := $(bin)/python
 
 python_sources := $(shell find python -name '*.py')
 rust_sources := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
+# The benchmark's own environment; with BENCH_PYTHON it is another one, named for that Python's version.
+bench_suffix := $(if $(BENCH_PYTHON),-$(shell $(BENCH_PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'))
+ifeq ($(BENCH_PYTHON:%=given)$(bench_suffix),given)
+$(error BENCH_PYTHON: $(BENCH_PYTHON) does not run)
+endif
+bench_venv := .venv$(bench_suffix)
+export BENCH_VENV := $(bench_venv)
+
 pytest := $(bin)/python -m pytest -n 4 --dist worksteal $(PYTEST_ARGS)
 
 .PHONY: help
@@ -41,7 +50,7 @@ help:
 	@echo 'make test-load         1,000 clients, HUP every second, TERM at the end: counts lost requests; 1,000 slow'
 	@echo '                       clients beside a quick one: how long it waits'
 	@echo 'make bench             Tricorn and its rivals side by side, an hour and a half; SCENARIOS=hello SERVERS=granian'
-	@echo '                       ROUNDS=7 choose'
+	@echo '                       ROUNDS=7 choose; BENCH_PYTHON=python3.13 runs all of them on another Python'
 	@echo 'make bench-micro       what parsing, environ, encoding and hand-off cost, in nanoseconds'
 	@echo 'make lint              formatting, clippy, ruff'
 	@echo 'make fmt               format Rust and Python'
@@ -106,13 +115,23 @@ needs-lint: needs
 	@touch $@
 
 # The rivals live apart, each on its own terms: one that does not install is left out, and the benchmark says so.
-.make/rivals: bench/rivals.txt .make/venv
+.make/rivals$(bench_suffix): bench/rivals.txt .make/venv
 	@echo 'Installing the rivals ...'
-	@$(PYTHON) -m venv --clear bench/.venv
+	@$(or $(BENCH_PYTHON),$(PYTHON)) -m venv --clear bench/$(bench_venv)
 	@grep -v '^#' bench/rivals.txt | while read -r rival; do \
-	  bench/.venv/bin/pip install -q --disable-pip-version-check "$$rival" || echo "$$rival did not install" >&2; done
-	@echo '$(CURDIR)/python' > "$$(echo bench/.venv/lib/python3.*/site-packages)/tricorn.pth"
+	  bench/$(bench_venv)/bin/pip install -q --disable-pip-version-check "$$rival" || echo "$$rival did not install" >&2; done
+	@echo '$(CURDIR)/python' > "$$(echo bench/$(bench_venv)/lib/python3.*/site-packages)/tricorn.pth"
 	@touch $@
+
+ifneq ($(BENCH_PYTHON),)
+# The extension for that Python lies beside the one of $(venv), under a name of its own. It is built in a folder of
+# its own as well: in the same one, each of the two would make the other build again.
+.make/release$(bench_suffix): $(rust_sources) pyproject.toml .make/release .make/rivals$(bench_suffix)
+	@echo 'Building Tricorn for $(BENCH_PYTHON) ...'
+	@PYO3_PYTHON=$(CURDIR)/bench/$(bench_venv)/bin/python CARGO_TARGET_DIR=$(CURDIR)/target/bench$(bench_suffix) \
+	  VIRTUAL_ENV=$(CURDIR)/bench/$(bench_venv) $(bin)/maturin develop -q --release --locked
+	@touch $@
+endif
 
 # ---- serve
 .PHONY: serve
@@ -133,12 +152,12 @@ serve-plone: needs .make/plone-finds-us
 
 # ---- measure
 .PHONY: bench
-bench: needs .make/release .make/rivals
+bench: needs .make/release$(bench_suffix) .make/rivals$(bench_suffix)
 	@cargo build -q --release --locked -p tricorn-engine --example floor
 	@$(bin)/python -m bench --scenarios '$(SCENARIOS)' --servers '$(SERVERS)' --rounds $(ROUNDS)
 
 .PHONY: bench-micro
-bench-micro: needs .make/release .make/rivals
+bench-micro: needs .make/release$(bench_suffix) .make/rivals$(bench_suffix)
 	@cargo bench -q --locked -p tricorn-proto -p tricorn-engine
 	@cargo build -q --release --locked -p tricorn-engine --example floor
 	@$(bin)/python -m bench.micro

@@ -43,7 +43,8 @@ def main() -> int:
         print(note, file=sys.stderr)
     takers = [server for server in takers if not servers.missing(server)]
     outcomes: list[Outcome] = []
-    complete = not asked.scenarios and not asked.servers and asked.rounds >= LEAST_ROUNDS
+    whole = not asked.scenarios and not asked.servers and asked.rounds >= LEAST_ROUNDS
+    complete = whole and servers.VENV == servers.DEFAULT_VENV
     for scenario in wanted:
         outcomes.append(run(scenario, takers, asked.rounds))
         _write(outcomes, notes, asked.rounds, takers, complete)

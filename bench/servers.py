@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +11,10 @@ from typing import Literal
 Interface = Literal["wsgi", "asgi", "websocket"]
 
 BENCH = Path(__file__).resolve().parent
-PYTHON = BENCH / ".venv" / "bin" / "python"
+# One environment for each interpreter: `make bench BENCH_PYTHON=...` names another than the default.
+DEFAULT_VENV = ".venv"
+VENV = os.environ.get("BENCH_VENV", DEFAULT_VENV)
+PYTHON = BENCH / VENV / "bin" / "python"
 # What servers and applications stand on, and whose versions matter.
 COMPANIONS = ("django", "fastapi", "flask", "httptools", "uvloop", "websockets")
 FLOOR = BENCH.parent / "target" / "release" / "examples" / "floor"

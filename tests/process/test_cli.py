@@ -306,7 +306,6 @@ def test_variables_with_wrong_values_are_named(command, variable):
         ["--dirty-app", "x:Y"],
         ["--control-socket", "x"],
         ["--statsd-host", "x"],
-        ["--root-path", "/x"],
         ["-k", "gaiohttp"],
     ],
 )
