@@ -147,6 +147,14 @@ def test_paste_option_serves_an_instance_with_its_server_section(zeo_instance, s
     running.wait_for_workers(2)
 
 
+def test_paste_option_with_workers_on_a_file_storage_says_why_it_stops(instance, server):
+    ini = instance.write_ini("use = egg:tricorn#main\nlisten = 127.0.0.1:0")
+    python = (str(instance.bin / "python"),)
+    running = server.start(None, "--paste", str(ini), "-w", "2", python=python, env=instance.env, wait=None)
+    assert running.wait() == 3
+    assert "a FileStorage belongs to one process" in running.log.text()
+
+
 @pytest.mark.parametrize("green", ["gevent", "eventlet"])
 def test_green_threads_fill_the_pool_and_lose_no_update_where_they_are_patched_first(instance, server, green):
     ini = instance.write_ini("use = egg:tricorn#main\nlisten = 127.0.0.1:0")
