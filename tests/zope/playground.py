@@ -110,9 +110,11 @@ class Instance:
         return ini
 
     def console(self, script: Path, *arguments: str) -> None:
-        """Run a script with the database open."""
+        """Run a script with the database open. What it says is shown when it fails."""
         command = [self.bin / "zconsole", "run", self.conf, script, *arguments]
-        subprocess.run(command, check=True, env={**os.environ, **self.env}, stdout=subprocess.DEVNULL)
+        done = subprocess.run(command, env={**os.environ, **self.env}, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise SystemExit(f"{script} failed:\n{done.stdout}{done.stderr}")
 
     @contextlib.contextmanager
     def zeo(self) -> Iterator[int]:

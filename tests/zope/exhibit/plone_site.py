@@ -1,4 +1,4 @@
-"""For `zconsole run zope.conf plone_site.py`: a Plone site with a published page and a file."""
+"""For `zconsole run zope.conf plone_site.py`: a Plone site with a published page."""
 
 import transaction
 from AccessControl.SecurityManagement import newSecurityManager
@@ -9,7 +9,15 @@ from zope.component.hooks import setSite
 root = makerequest(app)  # noqa: F821  (zconsole's)
 admin = root.acl_users.getUser("admin")
 newSecurityManager(None, admin.__of__(root.acl_users))
-site = addPloneSite(root, "Plone", title="Plone on Tricorn", default_language="en", setup_content=False)
+profiles = ("plone.app.contenttypes:default", "plonetheme.barceloneta:default")
+site = addPloneSite(
+    root,
+    "Plone",
+    title="Plone on Tricorn",
+    default_language="en",
+    extension_ids=profiles,
+    setup_content=False,
+)
 transaction.commit()
 setSite(site)
 
