@@ -90,10 +90,13 @@ needs-lint: needs
 	@.venv-zope/bin/pip install -q --disable-pip-version-check -r tests/requirements-zope.txt
 	@touch $@
 
-.make/plone: tests/requirements-plone.txt .make/venv
+# The versions are those of the example, where they are pinned for buildout.
+.make/plone: examples/plone-buildout/versions.cfg .make/venv
 	@echo 'Installing Plone (some minutes) ...'
 	@$(PYTHON) -m venv --clear .venv-plone
-	@.venv-plone/bin/pip install --disable-pip-version-check --progress-bar off -r tests/requirements-plone.txt
+	@sed -n 's/^\([A-Za-z].*\) = /\1==/p' $< > .make/plone-versions.txt
+	@.venv-plone/bin/pip install --disable-pip-version-check --progress-bar off -c .make/plone-versions.txt \
+	  Plone ZEO Paste PasteDeploy setuptools
 	@touch $@
 
 # PasteDeploy finds servers by the metadata of their distributions, so it is not enough to be importable.
