@@ -256,6 +256,8 @@ class Launcher:
 
     def __init__(self, name: str, shared: dict[object, Running]):
         self.name = name
+        # The interpreter and its options.
+        self.python: tuple[str, ...] = (sys.executable,)
         self._started: list[Running] = []
         self._shared = shared
 
@@ -276,7 +278,7 @@ class Launcher:
         bind: str | None = "127.0.0.1:0",
         worker: str | None = None,
         wait: str | None = LISTENING,
-        python: tuple[str, ...] = (sys.executable,),
+        python: tuple[str, ...] | None = None,
         pass_fds: tuple[int, ...] = (),
     ) -> Running:
         """Starts `python -m NAME -b BIND [-c CONFIG] ARGS APP`, waits until it listens.
@@ -285,7 +287,7 @@ class Launcher:
         that means "started", None returns at once (for starts that are meant to fail); `worker` is one
         of `WORKER_ARGS`; `python` is the interpreter and its options.
         """
-        running = self._spawn(app, args, config, env, cwd, bind, worker, python, pass_fds)
+        running = self._spawn(app, args, config, env, cwd, bind, worker, python or self.python, pass_fds)
         self._started.append(running)
         self._await(running, wait)
         return running
@@ -309,7 +311,7 @@ class Launcher:
         key = (self.name, app, args, worker, config)
         running = self._shared.get(key)
         if running is None or running.process.poll() is not None:
-            running = self._spawn(app, args, config, None, None, "127.0.0.1:0", worker, (sys.executable,), ())
+            running = self._spawn(app, args, config, None, None, "127.0.0.1:0", worker, self.python, ())
             self._shared[key] = running
             self._await(running, LISTENING)
         return running
