@@ -191,7 +191,7 @@ test-compat: needs .make/release .make/test-tools
 .PHONY: test-zope
 test-zope: needs .make/release .make/test-tools .make/zope-finds-us .make/wheel
 	$(pytest) tests/zope
-	$(bin)/python -m pytest tests/zope/test_buildout.py --long $(PYTEST_ARGS)
+	$(bin)/python -m pytest tests/zope/test_buildout.py --long $(PYTEST_ARGS) -n 0
 
 .PHONY: test-load
 test-load: needs .make/release .make/test-tools
