@@ -91,6 +91,12 @@ needs-lint: needs
 	@touch $@
 
 # The versions are those of the example, where they are pinned for buildout.
+.make/gunicorn25: tests/requirements-gunicorn25.txt .make/venv
+	@echo 'Installing Gunicorn 25 for the tests ...'
+	@$(PYTHON) -m venv --clear .venv-gunicorn25
+	@.venv-gunicorn25/bin/pip install -q --disable-pip-version-check -r tests/requirements-gunicorn25.txt
+	@touch $@
+
 .make/plone: examples/plone-buildout/versions.cfg .make/venv
 	@echo 'Installing Plone (some minutes) ...'
 	@$(PYTHON) -m venv --clear .venv-plone
@@ -176,12 +182,12 @@ test-rust: needs .make/venv
 	cargo test --locked --workspace 2>&1 | tee .make/rust.log
 
 .PHONY: test-python
-test-python: needs .make/release .make/test-tools .make/zope-finds-us
+test-python: needs .make/release .make/test-tools .make/gunicorn25 .make/zope-finds-us
 	@mkdir -p .make
 	$(pytest) 2>&1 | tee .make/python.log
 
 .PHONY: test-conformance
-test-conformance: needs .make/release .make/test-tools
+test-conformance: needs .make/release .make/test-tools .make/gunicorn25
 	$(pytest) --long tests/conformance
 
 .PHONY: test-compat
