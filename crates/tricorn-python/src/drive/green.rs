@@ -142,7 +142,9 @@ impl GreenCall {
     fn begin<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
         let gateway = &self.shared.gateway;
         self.with(|state| match state.exchange.take() {
-            Some(exchange) => gateway.prepare(py, &mut state.call, exchange).map(|()| true),
+            Some(exchange) => gateway
+                .prepare(py, &mut state.call, exchange)
+                .map(|()| true),
             None => Ok(true),
         })?;
         let state = self.state.borrow();
