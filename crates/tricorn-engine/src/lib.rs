@@ -21,7 +21,7 @@ mod table;
 pub use config::EngineConfig;
 pub use connection::{Inbound, SocketConfig};
 pub use engine::{Engine, Turn};
-pub use exchange::{BodyError, Channel, Exchange, Gone, Record, Signed, Written};
+pub use exchange::{BodyError, Channel, Detached, Exchange, Gone, Record, Signed, Written};
 pub use helm::Helm;
 pub use notice::Notice;
 pub use passage::Passage;

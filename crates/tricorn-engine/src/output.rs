@@ -93,6 +93,19 @@ impl Output {
         }
     }
 
+    /// All that has to leave, for somebody else to send; `None` when a file is among it.
+    pub fn take_bytes(&mut self) -> Option<Vec<u8>> {
+        let mut bytes = Vec::new();
+        for segment in &self.segments {
+            match segment {
+                Segment::Bytes { data, sent } => bytes.extend_from_slice(&data[*sent..]),
+                Segment::File { .. } => return None,
+            }
+        }
+        self.clear();
+        Some(bytes)
+    }
+
     pub fn clear(&mut self) {
         self.segments.clear();
         self.pending = 0;

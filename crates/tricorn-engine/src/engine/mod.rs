@@ -475,6 +475,22 @@ impl Inner {
         }
     }
 
+    /// Lets go of a connection. Returns its socket, and what was read of it and not used.
+    pub(crate) fn give_away(&mut self, key: u64) -> Option<(OwnedFd, Vec<u8>)> {
+        let mut connection = self.table.remove(key)?;
+        // The socket stays open, so that it would stay in our set.
+        self.core.poller.remove(&connection.socket);
+        if let Some(parts) = connection.parts.take() {
+            self.core.pool.put_parts(parts);
+        }
+        if self.core.draining && self.table.len() == 0 {
+            self.core.poller.wake();
+        }
+        let unread = connection.input.split_off(connection.consumed);
+        self.core.pool.put_buffer(connection.input);
+        Some((connection.socket, unread))
+    }
+
     fn prepare_wait(&mut self, timeout_ms: u64, ready_hurries: bool) -> u64 {
         let waited_ns = self.core.now_ns.saturating_sub(self.core.dirty_since_ns);
         let more_is_near = ready_hurries && (self.core.more_events || !self.core.ready.is_empty());

@@ -4,6 +4,7 @@
 //! Invariant: an exchange ends exactly once (`finish`, `fail`, or being dropped, which cuts the connection).
 mod body;
 mod channel;
+mod detach;
 mod response;
 
 use std::io;
@@ -18,6 +19,7 @@ use tricorn_proto::{Head, Reject};
 
 pub(crate) use self::body::StreamStep;
 pub use self::channel::Channel;
+pub use self::detach::Detached;
 pub use self::response::Signed;
 use crate::connection::{Awaited, Fate, Parts};
 use crate::engine::{Engine, Ready};
