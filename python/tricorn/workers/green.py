@@ -68,7 +68,7 @@ class GreenWorker(EngineWorker):
         self.exit = None
         self.context = contextvars.copy_context()
         self.home = self.hub()
-        self.engine = _core.GreenEngine(self, self.wait)
+        self.engine = _core.WsgiEngine(self, self.wait)
         self.watch(self.engine.fileno(), self.on_readable)
         self.watch(self.PIPE[0], self.attend)
         while not self.attend() and self.exit is None:

@@ -3,7 +3,7 @@
 //! No protocol, no limits, no header policy here: a driver looks for requests, hands them to the gateway and looks
 //! after the worker's signals, heartbeat and end.
 mod aio;
-mod green;
+mod calls;
 mod pollable;
 mod settings;
 mod station;
@@ -13,6 +13,6 @@ use pyo3::prelude::*;
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     threads::register(module)?;
-    green::register(module)?;
+    calls::register(module)?;
     aio::register(module)
 }

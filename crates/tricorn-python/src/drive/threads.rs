@@ -8,7 +8,7 @@ use tricorn_engine::{Events, Helm, clock};
 
 use super::settings;
 use super::station::{self, Station};
-use crate::gateway::Wsgi;
+use crate::gateway::{Waits, Wsgi};
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(serve, module)?)?;
@@ -164,7 +164,7 @@ impl Crew {
     fn work(&self, py: Python<'_>, pipe: Option<RawFd>) -> PyResult<()> {
         let (station, helm) = (&self.station, &self.helm);
         let me = helm.take_seat();
-        let gateway = Wsgi::new(station.worker(py), None)?;
+        let gateway = Wsgi::new(station.worker(py), Waits::InThread)?;
         let mut events = Events::new();
         let mut now_ns = clock::now_ns();
         loop {

@@ -9,7 +9,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 
 use super::input::Input;
-use super::response::Response;
+use super::response::{Response, Waits};
 use super::socket::ConnectionSocket;
 use super::start_response::{early_hints_of, start_response_of, write_of};
 
@@ -32,9 +32,8 @@ pub type Lease = Rc<Cell<ffi::Py_ssize_t>>;
 const OWN_REFERENCES: ffi::Py_ssize_t = 6;
 
 impl Kit {
-    /// `waiter`: see [`Response::new`].
-    pub fn new(py: Python<'_>, keep_fields: bool, waiter: Option<Py<PyAny>>) -> PyResult<Kit> {
-        let response = Bound::new(py, Response::new(keep_fields, waiter))?;
+    pub fn new(py: Python<'_>, keep_fields: bool, waits: Waits) -> PyResult<Kit> {
+        let response = Bound::new(py, Response::new(keep_fields, waits))?;
         let write = write_of(&response)?.unbind();
         response.get().lock(py).write = Some(write);
         let input = Bound::new(py, Input::new(response.clone().unbind()))?.into_any();

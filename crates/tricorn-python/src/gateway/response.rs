@@ -23,6 +23,27 @@ pyo3::create_exception!(
 /// A response field as the application gave it, latin-1.
 pub type OwnedField = (Vec<u8>, Vec<u8>);
 
+/// How a call of the application waits for its peer.
+pub enum Waits {
+    /// Its thread waits, without the GIL.
+    InThread,
+    /// Python code waits in the application's loop until the engine reports the exchange whose key it is given.
+    InLoop(Py<PyAny>),
+    /// Not at all: the loop's only thread must not be held. The driver waits between two blocks; what does not fit is
+    /// taken all the same.
+    Never,
+}
+
+impl Waits {
+    pub fn clone_ref(&self, py: Python<'_>) -> Waits {
+        match self {
+            Waits::InThread => Waits::InThread,
+            Waits::InLoop(waiter) => Waits::InLoop(waiter.clone_ref(py)),
+            Waits::Never => Waits::Never,
+        }
+    }
+}
+
 /// Why a block was not taken.
 pub enum Unsent {
     /// start_response was not called.
@@ -128,16 +149,14 @@ impl State {
 /// Gunicorn's response object, as far as hooks and custom loggers look at it.
 #[pyclass(frozen, module = "tricorn._core")]
 pub struct Response {
-    /// Waits in the application's loop until the engine reports the exchange whose key it is given.
-    waiter: Option<Py<PyAny>>,
+    waits: Waits,
     state: Mutex<State>,
 }
 
 impl Response {
-    /// `waiter`: how to wait in a loop whose thread must not be blocked; without one the thread waits, without the GIL.
-    pub fn new(keep_fields: bool, waiter: Option<Py<PyAny>>) -> Self {
+    pub fn new(keep_fields: bool, waits: Waits) -> Self {
         Response {
-            waiter,
+            waits,
             state: Mutex::new(State {
                 keep_fields,
                 ..State::default()
@@ -212,7 +231,6 @@ impl Response {
 
     /// Sends a block of body, with the head before the first one. `known_length`: the length of the whole body, all of
     /// which is at hand. Otherwise waits, without the GIL, while the output is full.
-    ///
     pub fn send(
         &self,
         py: Python<'_>,
@@ -235,7 +253,7 @@ impl Response {
             exchange.write(block)
         };
         // What is at hand anyway is better off with the engine: the thread need not wait for a slow peer.
-        let whole = known_length.is_some();
+        let whole = known_length.is_some() || matches!(self.waits, Waits::Never);
         let waited = match outcome {
             Ok(Written::All) => return Ok(()),
             Ok(Written::Full) if whole => return Ok(()),
@@ -251,7 +269,7 @@ impl Response {
 
     /// Waits until the output has room. `None` when the request is over.
     fn wait_for_room(&self, py: Python<'_>) -> PyResult<Option<Result<(), Gone>>> {
-        if self.waiter.is_none() {
+        if !self.is_in_loop() {
             return Ok(self.detached(py, Exchange::wait_writable));
         }
         self.wait_in_loop(py, |exchange| {
@@ -260,7 +278,7 @@ impl Response {
     }
 
     fn write_rest(&self, py: Python<'_>, mut rest: &[u8]) -> PyResult<Option<Result<(), Gone>>> {
-        if self.waiter.is_none() {
+        if !self.is_in_loop() {
             return Ok(self.detached(py, |exchange| exchange.write_rest(rest)));
         }
         self.wait_in_loop(py, |exchange| {
@@ -290,15 +308,22 @@ impl Response {
                     Err(error) => return Ok(Some(Err(error))),
                 }
             };
-            if let Some(waiter) = &self.waiter {
+            if let Waits::InLoop(waiter) = &self.waits {
                 waiter.bind(py).call1((key,))?;
             }
         }
     }
 
-    /// The application's loop must not be blocked.
+    /// Python code waits in the application's loop.
     pub fn is_in_loop(&self) -> bool {
-        self.waiter.is_some()
+        matches!(self.waits, Waits::InLoop(_))
+    }
+
+    /// Is there room for another block? Where nobody is left to take it, nothing has to be waited for.
+    pub fn has_room(&self, py: Python<'_>) -> bool {
+        let mut state = self.lock(py);
+        let exchange = state.exchange.as_mut();
+        exchange.is_none_or(|exchange| exchange.has_room().unwrap_or(true))
     }
 
     /// Remembers that the peer is gone.

@@ -22,7 +22,7 @@ use super::file_wrapper::FileWrapper;
 use super::hooks::Hooks;
 use super::kit::Kit;
 use super::request::{Changes, Request};
-use super::response::Response;
+use super::response::{Response, Waits};
 use super::text::as_latin1;
 use crate::log::access::AccessLog;
 
@@ -38,7 +38,7 @@ pub struct Wsgi {
     /// The kit of the last request, when nobody kept a part of it.
     spare: RefCell<Option<Kit>>,
     keep_fields: bool,
-    waiter: Option<Py<PyAny>>,
+    waits: Waits,
 }
 
 /// One request on its way through the gateway.
@@ -75,8 +75,8 @@ impl Call {
 }
 
 impl Wsgi {
-    /// Reads what it needs of `worker.cfg`, `worker.log` and `worker.wsgi`. `waiter`: see [`Response::new`].
-    pub fn new(worker: &Bound<'_, PyAny>, waiter: Option<Py<PyAny>>) -> PyResult<Wsgi> {
+    /// Reads what it needs of `worker.cfg`, `worker.log` and `worker.wsgi`.
+    pub fn new(worker: &Bound<'_, PyAny>, waits: Waits) -> PyResult<Wsgi> {
         let py = worker.py();
         let cfg = worker.getattr("cfg")?;
         let log = worker.getattr("log")?;
@@ -107,7 +107,7 @@ impl Wsgi {
             slot: crate::arbiter::slot_of(worker)?,
             worker: worker.clone().unbind(),
             spare: RefCell::new(None),
-            waiter,
+            waits,
         })
     }
 
@@ -123,10 +123,7 @@ impl Wsgi {
         let spare = self.spare.borrow_mut().take();
         let kit = match spare {
             Some(kit) => kit,
-            None => {
-                let waiter = self.waiter.as_ref().map(|waiter| waiter.clone_ref(py));
-                Kit::new(py, self.keep_fields, waiter)?
-            }
+            None => Kit::new(py, self.keep_fields, self.waits.clone_ref(py))?,
         };
         let received_ns = exchange.received_ns();
         let head = exchange.head();

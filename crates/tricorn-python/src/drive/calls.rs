@@ -1,7 +1,7 @@
-//! The driver of green threads (gevent, eventlet), as far as it is not Python: `python/tricorn/workers/green.py` has the
-//! loop and calls the application.
+//! The driver of loops that call WSGI applications from Python: green threads (gevent, eventlet), and tornado's.
 //!
-//! Invariant: no borrow is held while Python code runs, because any of it may switch to another green thread.
+//! Not the loop, which `python/tricorn/workers` has. Invariant: no borrow is held while Python code runs, because any of it
+//! may switch to another green thread.
 use std::cell::{Cell, RefCell};
 use std::os::fd::RawFd;
 use std::rc::Rc;
@@ -12,11 +12,11 @@ use pyo3::types::PyTuple;
 use tricorn_engine::Exchange;
 
 use super::pollable::Pollable;
-use crate::gateway::{Blocks, Call, Failure, Wsgi, deliver_whole};
+use crate::gateway::{Blocks, Call, Failure, Waits, Wsgi, deliver_whole};
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_class::<GreenEngine>()?;
-    module.add_class::<GreenCall>()?;
+    module.add_class::<WsgiEngine>()?;
+    module.add_class::<WsgiCall>()?;
     Ok(())
 }
 
@@ -27,20 +27,25 @@ struct Shared {
     running: Cell<usize>,
 }
 
-/// The engine of a worker whose requests run in green threads.
+/// The engine of a worker whose loop calls a WSGI application.
 #[pyclass(unsendable, frozen, module = "tricorn._core")]
-struct GreenEngine {
+struct WsgiEngine {
     shared: Rc<Shared>,
 }
 
 #[pymethods]
-impl GreenEngine {
-    /// `waiter(key)`: waits in the calling green thread until `turn` returns that key.
+impl WsgiEngine {
+    /// `waiter(key)`: waits in the calling green thread until `turn` returns that key. None: a call cannot wait, the loop
+    /// asks for room between two blocks.
     #[new]
-    fn new(worker: &Bound<'_, PyAny>, waiter: Py<PyAny>) -> PyResult<Self> {
-        let pollable = Pollable::open(worker, |_| {})?;
-        let gateway = Wsgi::new(worker, Some(waiter))?;
-        Ok(GreenEngine {
+    #[pyo3(signature = (worker, waiter))]
+    fn new(worker: &Bound<'_, PyAny>, waiter: Option<Py<PyAny>>) -> PyResult<Self> {
+        let pollable = Pollable::open(worker, |config| {
+            // Who cannot wait cannot read a body that is still to come.
+            config.request_buffering |= waiter.is_none();
+        })?;
+        let gateway = Wsgi::new(worker, waiter.map_or(Waits::Never, Waits::InLoop))?;
+        Ok(WsgiEngine {
             shared: Rc::new(Shared {
                 pollable,
                 gateway,
@@ -58,15 +63,16 @@ impl GreenEngine {
     }
 
     /// The next request, as a call to be made; None when there is none, or when as many run as may.
-    fn next(&self, py: Python<'_>) -> PyResult<Option<GreenCall>> {
+    fn next(&self, py: Python<'_>) -> PyResult<Option<WsgiCall>> {
         let running = &self.shared.running;
         let Some(exchange) = self.shared.pollable.next(py, running.get())? else {
             return Ok(None);
         };
         running.set(running.get() + 1);
         let call = self.shared.gateway.begin(py, &exchange)?;
-        Ok(Some(GreenCall {
+        Ok(Some(WsgiCall {
             shared: self.shared.clone(),
+            key: exchange.key(),
             state: RefCell::new(Some(State {
                 call,
                 exchange: Some(exchange),
@@ -110,12 +116,13 @@ struct State {
 
 /// One call of the application: `begin`, then the application, then `deliver` and perhaps `write`, then `end`.
 #[pyclass(unsendable, frozen, module = "tricorn._core")]
-struct GreenCall {
+struct WsgiCall {
     shared: Rc<Shared>,
+    key: u64,
     state: RefCell<Option<State>>,
 }
 
-impl GreenCall {
+impl WsgiCall {
     /// Runs `step` while nothing is borrowed. Its failure is remembered for the end.
     fn with(&self, step: impl FnOnce(&mut State) -> Result<bool, Failure>) -> PyResult<bool> {
         let mut state = self.state.take().ok_or_else(over)?;
@@ -137,7 +144,7 @@ fn over() -> PyErr {
 }
 
 #[pymethods]
-impl GreenCall {
+impl WsgiCall {
     /// environ and start_response, for the application; None when it is not to be called.
     fn begin<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
         let gateway = &self.shared.gateway;
@@ -158,6 +165,11 @@ impl GreenCall {
         PyTuple::new(py, arguments).map(Some)
     }
 
+    #[getter]
+    fn key(&self) -> u64 {
+        self.key
+    }
+
     /// Takes what the application returned. True when its blocks have to be asked for and written one by one.
     fn deliver(&self, py: Python<'_>, iterable: Bound<'_, PyAny>) -> PyResult<bool> {
         self.with(|state| {
@@ -173,6 +185,13 @@ impl GreenCall {
             state.blocks.send(py, state.call.response(), block)?;
             Ok(true)
         })
+    }
+
+    /// Is there room for another block? If not, `turn` returns `key` once there is.
+    fn has_room(&self, py: Python<'_>) -> PyResult<bool> {
+        let state = self.state.borrow();
+        let state = state.as_ref().ok_or_else(over)?;
+        Ok(state.call.response().has_room(py))
     }
 
     /// Answers what is not answered yet. `error`: what the application raised.
