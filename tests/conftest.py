@@ -37,7 +37,7 @@ OTHERWISE_IN_25 = {
     "test_wrong_heads_become_one_500",
 }
 SERVERS = ("gunicorn", "tricorn")
-WORKERS = ("sync", "gthread", "gevent", "eventlet")
+WORKERS = ("sync", "gthread", "gevent", "eventlet", "tornado")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -98,6 +98,8 @@ def server(request: pytest.FixtureRequest, shared_servers: dict[object, Running]
     name = request.param
     if not Launcher.installed(name):
         pytest.skip(f"{name} is not installed in this Python: run the tests with `make test-python`")
+    if name == "gunicorn" and "tornado" in request.node.callspec.params.values():
+        pytest.skip("Gunicorn's tornado worker speaks HTTP as Tornado's own server does")
     launcher = Launcher(name, shared_servers)
     if name == "gunicorn" and "eventlet" in request.node.callspec.params.values():
         if not GUNICORN_25.exists():

@@ -12,9 +12,10 @@ WORKER_CLASSES = {
     "gevent_wsgi": "tricorn.workers.gevent.GeventWorker",
     "gevent_pywsgi": "tricorn.workers.gevent.GeventWorker",
     "eventlet": "tricorn.workers.eventlet.EventletWorker",
+    "tornado": "tricorn.workers.tornado.TornadoWorker",
     "asgi": "tricorn.workers.asgi.AsgiWorker",
 }
-MISSING_WORKER_CLASSES = {"tornado", "gaiohttp"}
+MISSING_WORKER_CLASSES = {"gaiohttp"}
 # Gunicorn's classes by their dotted names, and what they are called here.
 GUNICORN_CLASSES = {
     "gunicorn.workers.sync.SyncWorker": "sync",
@@ -22,10 +23,10 @@ GUNICORN_CLASSES = {
     "gunicorn.workers.ggevent.GeventWorker": "gevent",
     "gunicorn.workers.ggevent.GeventPyWSGIWorker": "gevent",
     "gunicorn.workers.geventlet.EventletWorker": "eventlet",
+    "gunicorn.workers.gtornado.TornadoWorker": "tornado",
     "gunicorn.workers.gasgi.ASGIWorker": "asgi",
 }
 FOREIGN_WORKER_CLASSES = {
-    "gunicorn.workers.gtornado",
     "uvicorn.workers",
     "uvicorn_worker",
     "aiohttp.worker",

@@ -92,6 +92,7 @@ def test_a_body_beyond_the_memory_limit_waits_in_an_unlinked_file(server, worker
 
 
 @pytest.mark.servers("tricorn")
+@pytest.mark.workers("sync", "gthread", "gevent", "eventlet")
 def test_without_request_buffering_the_application_sees_the_first_byte(server, worker):
     running = server.start("web:app", worker=worker, config="request_buffering = False\n")
     with running.connect() as client:

@@ -44,7 +44,7 @@ def test_environ_has_every_key(app, server, worker):
         "HTTP_USER_AGENT": "test",
         "wsgi.version": "(1, 0)",
         "wsgi.url_scheme": "http",
-        "wsgi.multithread": str(worker != "sync"),
+        "wsgi.multithread": str(worker not in ("sync", "tornado")),
         "wsgi.multiprocess": "False",
         "wsgi.run_once": "False",
         "wsgi.input_terminated": "True",

@@ -37,6 +37,7 @@ WORKER_ARGS = {
     "gthread": ["-k", "gthread", "--threads", "4"],
     "gevent": ["-k", "gevent"],
     "eventlet": ["-k", "eventlet"],
+    "tornado": ["-k", "tornado"],
     "asgi": ["-k", "asgi"],
 }
 

@@ -7,14 +7,11 @@ codes.
 
 import asyncio
 import sys
-import time
 
 from tricorn import _core
-from tricorn.workers.base import EngineWorker
+from tricorn.workers.aio import ATTEND_EVERY, LoopWorker
 from tricorn.workers.lifespan import Lifespan, LifespanFailed
 
-# Seconds between two looks at deadlines, the heartbeat and the end.
-ATTEND_EVERY = 0.25
 BOOT_ERROR = 3
 
 
@@ -30,10 +27,7 @@ async def converse(app, scope, receive, send, conversation):
         conversation.end(None)
 
 
-class AsgiWorker(EngineWorker):
-    ready_when_loaded = False
-    quick = False
-
+class AsgiWorker(LoopWorker):
     @classmethod
     def check_config(cls, cfg, log):
         if cfg.threads > 1:
@@ -45,31 +39,20 @@ class AsgiWorker(EngineWorker):
     def asgi(self):
         return self.wsgi
 
-    def run(self):
-        self.loop = new_event_loop(self.cfg.asgi_loop)
-        asyncio.set_event_loop(self.loop)
-        try:
-            self.loop.run_until_complete(self.serve())
-        finally:
-            self.clean_up()
+    def new_loop(self):
+        return new_event_loop(self.cfg.asgi_loop)
 
     async def serve(self):
         state = {}
         lifespan = await self.start_lifespan(state)
         engine = _core.AsgiEngine(self, self.loop, converse, state if lifespan else None)
         engine.start()
-        self.loop.add_reader(engine.fileno(), engine.turn)
-        self.loop.add_reader(self.PIPE[0], engine.attend)
         for listener in self.sockets:
             self.log.info("ASGI server listening on %s", listener)
-        self.set_ready()
-        while not engine.attend():
-            await asyncio.sleep(ATTEND_EVERY)
-            engine.turn()
-        await self.wait_for_tasks(engine)
-        self.loop.remove_reader(engine.fileno())
-        self.loop.remove_reader(self.PIPE[0])
-        engine.close()
+        await self.turn(engine, engine.turn)
+        # Work that the application does after its answers.
+        await self.wait_for(engine.tasks)
+        self.close(engine)
         if lifespan:
             await lifespan.shut_down()
 
@@ -100,24 +83,6 @@ class AsgiWorker(EngineWorker):
             self.notify()
             await asyncio.wait({task}, timeout=ATTEND_EVERY)
         return task.result()
-
-    async def wait_for_tasks(self, engine):
-        """Let work that the application does after its answers come to an end, within `graceful_timeout`."""
-        deadline = time.monotonic() + self.cfg.graceful_timeout
-        while (tasks := engine.tasks()) and time.monotonic() < deadline:
-            self.notify()
-            await asyncio.wait(tasks, timeout=ATTEND_EVERY)
-
-    def clean_up(self):
-        """Cancel what is left and close the loop."""
-        tasks = asyncio.all_tasks(self.loop)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            waiting = asyncio.wait(tasks, timeout=1.0)
-            self.loop.run_until_complete(waiting)
-        self.loop.run_until_complete(self.loop.shutdown_asyncgens())
-        self.loop.close()
 
 
 def new_event_loop(kind):

@@ -1,4 +1,4 @@
-//! The driver of asyncio loops (asgi), as far as it is not Python: `python/tricorn/workers/asgi.py` has the loop.
+//! The driver of asyncio loops (asgi, tornado), as far as it is not Python: `python/tricorn/workers/aio.py` has the loop.
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
@@ -30,13 +30,16 @@ impl AsgiEngine {
 
 #[pymethods]
 impl AsgiEngine {
-    /// `converse`: makes the coroutine that calls the application; `state`: what lifespan has left for requests.
+    /// `converse`: makes the coroutine that calls the application; `state`: what lifespan has left for requests;
+    /// `native`: the application speaks Tornado's own interface.
     #[new]
+    #[pyo3(signature = (worker, event_loop, converse, state=None, native=false))]
     fn new(
         worker: &Bound<'_, PyAny>,
         event_loop: &Bound<'_, PyAny>,
         converse: Py<PyAny>,
         state: Option<Py<PyDict>>,
+        native: bool,
     ) -> PyResult<Self> {
         // The body belongs to the application while it comes: `receive()` is made for that.
         let pollable = Pollable::open(worker, |config| config.request_buffering = false)?;
@@ -46,7 +49,9 @@ impl AsgiEngine {
             true => stepping.begin_step(),
             false => stepping.end_step(),
         });
-        let host = Arc::new(Host::new(worker, event_loop, converse, state, on_step)?);
+        let host = Arc::new(Host::new(
+            worker, event_loop, converse, state, native, on_step,
+        )?);
         Ok(AsgiEngine { pollable, host })
     }
 

@@ -123,7 +123,13 @@ impl AsgiRequest {
         if due { Ok(()) } else { self.finish(py) }
     }
 
-    pub(super) fn start(&self, status: u16, fields: &Fields<'_>, trailers: bool) -> PyResult<()> {
+    pub(super) fn start(
+        &self,
+        status: u16,
+        reason: &str,
+        fields: &Fields<'_>,
+        trailers: bool,
+    ) -> PyResult<()> {
         let mut guard = self.lock();
         let state = &mut *guard;
         let Some(exchange) = state.exchange.as_mut() else {
@@ -132,7 +138,7 @@ impl AsgiRequest {
         if state.started {
             return Err(misplaced("the response has started already"));
         }
-        let line = format!("{status} {}", reason(status));
+        let line = format!("{status} {reason}");
         encode_head(exchange, line.as_bytes(), fields).map_err(bad_field)?;
         state.started = true;
         state.status = status;
@@ -148,6 +154,18 @@ impl AsgiRequest {
         block: Bound<'_, PyBytes>,
         more: bool,
     ) -> PyResult<Py<PyAny>> {
+        match Self::push(this, block, more)? {
+            Some(future) => pending(future),
+            None => done(this.py()),
+        }
+    }
+
+    /// Sends a block. Returns a future when that has to wait for the client.
+    pub(super) fn push<'py>(
+        this: &Bound<'py, Self>,
+        block: Bound<'py, PyBytes>,
+        more: bool,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = this.py();
         let request = this.get();
         let mut stage = Stage::Write;
@@ -167,7 +185,7 @@ impl AsgiRequest {
                 } else {
                     request.complete_body(py)?;
                 }
-                done(py)
+                Ok(None)
             }
             Ok(false) => {
                 let future = request.host.future(py)?;
@@ -181,7 +199,7 @@ impl AsgiRequest {
                     .host
                     .wait(request.key, Waiter::Request(this.clone().unbind()));
                 request.host.settle_soon(py)?;
-                pending(future)
+                Ok(Some(future))
             }
             Err(Gone) => {
                 request.lock().left = true;

@@ -241,7 +241,7 @@ fn block<'py>(dict: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyBytes>> {
 }
 
 /// bytes, or what can be had as bytes without a conversion of characters.
-fn bytes_of<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+pub fn bytes_of<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
     let py = value.py();
     if let Ok(bytes) = value.cast::<PyBytes>() {
         return Ok(bytes.clone());
@@ -258,7 +258,7 @@ fn bytes_of<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
     )))
 }
 
-fn fields<'py>(headers: Option<&Bound<'py, PyAny>>) -> PyResult<Fields<'py>> {
+pub fn fields<'py>(headers: Option<&Bound<'py, PyAny>>) -> PyResult<Fields<'py>> {
     let Some(headers) = headers.filter(|headers| !headers.is_none()) else {
         return Ok(Fields(Vec::new()));
     };

@@ -35,8 +35,12 @@ pub struct Host {
     pub hooks: Hooks,
     pub worker: Py<PyAny>,
     pub sockets: SocketSettings,
-    /// Seconds that an application may go on after its client has left.
-    pub grace: f64,
+    /// Seconds that an application may go on after its client has left; without them it has to see for itself.
+    pub grace: Option<f64>,
+    /// What the application speaks, for the log.
+    pub name: &'static str,
+    /// WebSockets are ours, and not the application's.
+    pub has_sockets: bool,
     /// Requests whose answer is not complete, and handshakes.
     running: AtomicUsize,
     app: Py<PyAny>,
@@ -68,12 +72,14 @@ enum Starter {
 }
 
 impl Host {
-    /// Reads what it needs of `worker.cfg`, `worker.log` and `worker.asgi`. `state`: what lifespan leaves to requests.
+    /// Reads what it needs of `worker.cfg`, `worker.log` and `worker.wsgi`. `state`: what lifespan leaves to requests;
+    /// `native`: the application speaks Tornado's own interface.
     pub fn new(
         worker: &Bound<'_, PyAny>,
         event_loop: &Bound<'_, PyAny>,
         converse: Py<PyAny>,
         state: Option<Py<PyDict>>,
+        native: bool,
         on_step: OnStep,
     ) -> PyResult<Host> {
         let py = worker.py();
@@ -110,9 +116,14 @@ impl Host {
             log: ErrorLog::new(log.unbind()),
             slot: crate::arbiter::slot_of(worker)?,
             scopes: ScopeBuilder::new(constants),
-            grace: cfg.getattr("asgi_disconnect_grace_period")?.extract()?,
+            grace: match native {
+                true => None,
+                false => Some(cfg.getattr("asgi_disconnect_grace_period")?.extract()?),
+            },
+            name: if native { "Tornado" } else { "ASGI" },
+            has_sockets: !native,
             running: AtomicUsize::new(0),
-            app: worker.getattr("asgi")?.unbind(),
+            app: worker.getattr("wsgi")?.unbind(),
             converse,
             create_future: event_loop.getattr("create_future")?.unbind(),
             call_soon: event_loop.getattr("call_soon")?.unbind(),
@@ -126,6 +137,11 @@ impl Host {
             fresh: Mutex::default(),
             tasks: Mutex::default(),
         })
+    }
+
+    /// What stands before a traceback.
+    pub fn error_in(&self) -> String {
+        format!("Error in {} application", self.name)
     }
 
     // ---- the driver's side

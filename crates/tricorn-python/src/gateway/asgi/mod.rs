@@ -7,6 +7,7 @@ mod awaitable;
 mod event;
 mod hooks;
 mod host;
+mod native;
 mod request;
 mod scope;
 mod socket;
@@ -29,7 +30,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 
 /// Gives a request to the application.
 pub fn begin(py: Python<'_>, host: &Arc<Host>, exchange: Exchange) -> PyResult<()> {
-    if socket::is_handshake(exchange.head()) {
+    if host.has_sockets && socket::is_handshake(exchange.head()) {
         AsgiSocket::begin(py, host, exchange)
     } else {
         AsgiRequest::begin(py, host, exchange)

@@ -12,6 +12,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use tricorn_engine::{BodyError, Exchange, clock};
+use tricorn_proto::response::reason;
 use tricorn_proto::{AppFault, Reject, RejectKind};
 
 use super::answer::Unsent;
@@ -19,6 +20,7 @@ use super::awaitable::{Receive, Receiver, done};
 use super::event::{HttpEvent, http_event, misplaced};
 use super::hooks::{AsgiResponse, Looked, log_access};
 use super::host::{Host, Waiter, locked};
+use super::native::Detached;
 use super::scope::Kind;
 use crate::gateway::access::Source;
 use crate::gateway::response::OwnedField;
@@ -242,8 +244,11 @@ impl AsgiRequest {
         if std::mem::replace(&mut request.lock().expires, true) {
             return Ok(());
         }
+        let Some(grace) = request.host.grace else {
+            return Ok(());
+        };
         let expire = this.getattr(intern!(py, "expire"))?;
-        request.host.call_later(py, request.host.grace, expire)
+        request.host.call_later(py, grace, expire)
     }
 
     /// The answer is complete.
@@ -270,6 +275,8 @@ impl AsgiRequest {
         }
         self.host.end_request();
         self.host.forget(self.key);
+        // Whoever waits for the client to leave has nothing left to wait for.
+        self.wake_receivers(py)?;
         self.host.settle_soon(py)
     }
 
@@ -280,7 +287,7 @@ impl AsgiRequest {
     }
 
     /// The access line, then the post_request hook.
-    fn record(&self, py: Python<'_>, exchange: &Exchange) -> PyResult<()> {
+    pub(super) fn record(&self, py: Python<'_>, exchange: &Exchange) -> PyResult<()> {
         let access = &self.host.access;
         if !access.is_enabled() && self.looked.is_none() {
             return Ok(());
@@ -351,16 +358,15 @@ impl AsgiRequest {
             _ if left => host
                 .log
                 .debug(py, "The client left before the answer was complete"),
-            Some(error) => host
-                .log
-                .exception(py, error, "Error in ASGI application", &[]),
-            None if started => host.log.error(
-                py,
-                "ASGI application returned without completing the response; closing the connection",
-            ),
-            None => host
-                .log
-                .error(py, "ASGI application returned without starting a response"),
+            Some(error) => host.log.exception(py, error, &host.error_in(), &[]),
+            None => {
+                let left_out = match started {
+                    true => "completing the response; closing the connection",
+                    false => "starting a response",
+                };
+                let message = format!("{} application returned without {left_out}", host.name);
+                host.log.error(py, &message);
+            }
         }
         self.record(py, &exchange)?;
         exchange.fail(&Reject::of(RejectKind::Internal));
@@ -406,7 +412,7 @@ impl AsgiRequest {
                 fields,
                 trailers,
             } => {
-                request.start(status, &fields, trailers)?;
+                request.start(status, reason(status), &fields, trailers)?;
                 done(py)
             }
             HttpEvent::Trailers { fields, more } => request.trailers(py, &fields, more),
@@ -446,6 +452,27 @@ impl AsgiRequest {
         }
     }
 
+    /// Starts an answer with a reason of the application's own.
+    fn start_answer(&self, status: u16, reason: &str, headers: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.native_start(status, reason, headers)
+    }
+
+    fn write<'py>(
+        slf: &Bound<'py, Self>,
+        block: &Bound<'py, PyAny>,
+        more: bool,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        Self::native_write(slf, block, more)
+    }
+
+    fn refuse(&self, py: Python<'_>, message: &str) -> PyResult<()> {
+        self.native_refuse(py, message)
+    }
+
+    fn detach(&self, py: Python<'_>) -> PyResult<Detached> {
+        self.native_detach(py)
+    }
+
     /// The application has returned, or raised `error`.
     fn end(slf: &Bound<'_, Self>, error: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let py = slf.py();
@@ -469,8 +496,8 @@ impl AsgiRequest {
         }
         match error {
             Some(error) if !left && error.is_instance_of::<PyException>(py) => {
-                let log = &request.host.log;
-                log.exception(py, &error, "Error in ASGI application", &[]);
+                let host = &request.host;
+                host.log.exception(py, &error, &host.error_in(), &[]);
             }
             _ => {}
         }
