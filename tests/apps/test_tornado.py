@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 import pytest
 from harness.http import chunked, request_bytes
 from harness.servers import wait_until
-from harness.websocket import PING, PONG, TEXT, WebSocket, frame_bytes
+from harness.websocket import PING, PONG, TEXT, WebSocket, frame_bytes, handshake_fields
 
 FORM = [("Content-Type", "application/x-www-form-urlencoded")]
 
@@ -371,6 +371,15 @@ def test_a_websocket_agrees_on_a_subprotocol_and_on_compression(site):
 def test_messages_that_come_with_the_handshake_are_not_lost(site):
     with WebSocket(site, "/echo", early=frame_bytes(TEXT, b"early")) as socket:
         assert socket.read_message() == "early"
+
+
+def test_what_is_still_on_its_way_comes_before_the_websocket(site):
+    with site.connect(receive_buffer=4096) as client:
+        handshake = request_bytes("GET", "/echo", handshake_fields("dGhlIHNhbXBsZSBub25jZQ=="))
+        client.send(request_bytes("GET", "/big") + handshake + frame_bytes(TEXT, b"early"))
+        assert len(client.read_response().body) == 8_000_000
+        assert client.read_head().status == 101
+        assert client.read_exactly(7) == b"\x81\x05early"
 
 
 def test_a_websocket_hears_that_its_client_has_left(server):
