@@ -195,14 +195,16 @@ impl Exchange {
     /// As `write_rest`, without waiting: how much of it was taken. When that was not all, the engine reports the
     /// exchange's key as soon as there is room again.
     pub fn try_write_rest(&mut self, rest: &[u8]) -> Result<usize, Gone> {
-        let (taken, _) = self
-            .engine
-            .send(self.key, &[], rest, true)
-            .inspect_err(|_| self.gone = true)?;
-        if taken < rest.len() {
-            self.has_room()?;
+        let mut taken = 0;
+        loop {
+            let sent = self.engine.send(self.key, &[], &rest[taken..], true);
+            let (count, _) = sent.inspect_err(|_| self.gone = true)?;
+            taken += count;
+            // A peer that has made room meanwhile is not reported any more.
+            if taken == rest.len() || !self.has_room()? {
+                return Ok(taken);
+            }
         }
-        Ok(taken)
     }
 
     /// Has the output room for another block? If not, the engine reports the exchange's key as soon as it has.
