@@ -92,13 +92,15 @@ def close_descriptor(fd: int) -> None: ...
 
 def serve(worker: Any) -> None: ...
 def serve_threads(worker: Any) -> None: ...
+def internal_error_page() -> bytes:
+    """A whole answer that says 500, for worker classes that write to sockets themselves."""
 
 class WsgiEngine:
     """The engine of a worker whose loop calls a WSGI application."""
 
     def __init__(self, worker: Any, waiter: Callable[[int], object] | None) -> None:
-        """`waiter(key)` waits in the calling green thread until `turn` returns that key; without one a call cannot
-        wait, and the loop asks `has_room` between two blocks.
+        """`waiter(key)` waits in the calling green thread until `turn` returns that key; without one a call
+        cannot wait, and the loop asks `has_room` between two blocks.
         """
 
     def fileno(self) -> int: ...
@@ -112,7 +114,7 @@ class WsgiEngine:
     def close(self) -> None: ...
 
 class WsgiCall:
-    """One call of the application: `begin`, then the application, then `deliver` and perhaps `write`, then `end`."""
+    """One call: `begin`, then the application, then `deliver` and perhaps `write`, then `end`."""
 
     @property
     def key(self) -> int: ...

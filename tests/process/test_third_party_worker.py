@@ -128,6 +128,16 @@ def test_it_lives_longer_than_its_timeout_when_it_notifies(server, kind):
     assert pid_of_answer(running) == before
 
 
+def test_it_may_leave_errors_to_the_base_class(server):
+    running = start(server, ACCEPTING)
+    answer = running.request("GET", "/fail")
+    assert (answer.status, answer.get("Connection")) == (500, "close")
+    assert b"Internal Server Error" in answer.body
+    running.wait_for_line(r"Error handling request \(no URI read\)")
+    running.wait_for_line("RuntimeError: on purpose")
+    assert running.request().body.endswith(b"third")
+
+
 def test_it_may_say_that_it_cannot_boot(server):
     running = start(server, "third_party.Unbootable", wait=None)
     assert running.wait() == 3

@@ -216,6 +216,22 @@ class Worker:
     def handle_winch(self, sig, frame):
         self.log.debug("worker: SIGWINCH ignored.")
 
+    def handle_error(self, req, client, addr, exc):
+        """For classes that read requests from sockets themselves: log what ended one, and answer 500.
+
+        Shape: called while `exc` is being handled; `req` is None, or has `method` and `uri`.
+        """
+        if hasattr(req, "method") and hasattr(req, "uri"):
+            self.log.exception("Error handling request %s %s", req.method, req.uri)
+        elif hasattr(req, "uri"):
+            self.log.exception("Error handling request %s", req.uri)
+        else:
+            self.log.exception("Error handling request (no URI read)")
+        try:
+            client.sendall(_core.internal_error_page())
+        except OSError:
+            self.log.debug("Failed to send error message.")
+
 
 class EngineWorker(Worker):
     """A worker whose requests the engine takes in, and counts."""

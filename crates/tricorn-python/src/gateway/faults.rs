@@ -4,10 +4,20 @@
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyString, PyTuple};
+use pyo3::types::{PyBytes, PyString, PyTuple};
 use tricorn_engine::{Exchange, Peer};
+use tricorn_proto::response::error_page;
+use tricorn_proto::{Reject, RejectKind};
 
 use super::text::latin1;
+
+/// A whole answer that says 500 and nothing more, for worker classes that write to sockets themselves.
+#[pyfunction]
+pub fn internal_error_page(py: Python<'_>) -> Bound<'_, PyBytes> {
+    let mut page = Vec::new();
+    error_page(&mut page, &Reject::of(RejectKind::Internal));
+    PyBytes::new(py, &page)
+}
 
 /// The worker's logger (`worker.log`).
 pub struct ErrorLog {

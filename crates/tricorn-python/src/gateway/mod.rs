@@ -28,6 +28,7 @@ pub use wsgi::{Call, Wsgi};
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<file_wrapper::FileWrapper>()?;
+    module.add_function(wrap_pyfunction!(faults::internal_error_page, module)?)?;
     asgi::register(module)?;
     module.add(
         "RequestBodyError",
