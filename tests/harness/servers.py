@@ -200,13 +200,18 @@ class Running:
 
     def memory_kib(self, pid: int | None = None) -> int:
         """Resident anonymous memory of a process (default: the first worker)."""
-        pid = pid if pid is not None else self.workers()[0]
+        pid = pid if pid is not None else self._first_worker()
         status = Path(f"/proc/{pid}/status").read_text()
         return int(re.search(r"^RssAnon:\s+(\d+) kB", status, re.M)[1])  # type: ignore[index]
 
+    def _first_worker(self) -> int:
+        """It may have to be forked yet."""
+        wait_until(self.workers, what="a worker")
+        return self.workers()[0]
+
     def descriptors(self, pid: int | None = None) -> int:
         """Open descriptors of a process (default: the first worker)."""
-        return len(os.listdir(f"/proc/{pid if pid is not None else self.workers()[0]}/fd"))
+        return len(os.listdir(f"/proc/{pid if pid is not None else self._first_worker()}/fd"))
 
     def begin_to_end(self) -> None:
         """Sends the signal of `end` without waiting, for those who end many."""

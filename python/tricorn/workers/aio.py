@@ -15,6 +15,9 @@ ATTEND_EVERY = 0.25
 
 class LoopWorker(EngineWorker):
     ready_when_loaded = False
+    loop = None
+    # What the loop turns.
+    turned = None
 
     def new_loop(self):
         """The event loop to serve in."""
@@ -27,6 +30,13 @@ class LoopWorker(EngineWorker):
     def begin_stop(self):
         """Hook for subclasses: the worker has been told to stop; what was begun goes on."""
 
+    def handle_quit(self, sig, frame):
+        if self.loop is None or not self.loop.is_running():
+            super().handle_quit(sig, frame)
+        else:
+            # Thrown from the loop itself, where it cannot land in the middle of the application.
+            self.loop.call_soon_threadsafe(super().handle_quit, sig, frame)
+
     def run(self):
         self.loop = self.new_loop()
         asyncio.set_event_loop(self.loop)
@@ -37,6 +47,7 @@ class LoopWorker(EngineWorker):
 
     async def turn(self, engine, on_readable):
         """Call `on_readable` when the engine has something to do, until a stopping worker has answered."""
+        self.turned = engine
         self.loop.add_reader(engine.fileno(), on_readable)
         self.loop.add_reader(self.PIPE[0], engine.attend)
         self.set_ready()
@@ -52,6 +63,7 @@ class LoopWorker(EngineWorker):
         self.loop.remove_reader(engine.fileno())
         self.loop.remove_reader(self.PIPE[0])
         engine.close()
+        self.turned = None
 
     async def wait_for(self, unfinished):
         """Let what `unfinished()` returns come to an end, within `graceful_timeout`."""
@@ -62,6 +74,10 @@ class LoopWorker(EngineWorker):
 
     def clean_up(self):
         """Cancel what is left and close the loop."""
+        if self.turned is not None:
+            # An exit that was thrown into the loop: it still turns, but must not accept any more.
+            self.alive = False
+            self.turned.attend()
         tasks = asyncio.all_tasks(self.loop)
         for task in tasks:
             task.cancel()

@@ -282,6 +282,12 @@ impl Connection {
             self.put_close(core, code, reason);
             return self.flush(core);
         }
+        if socket.pong_deadline_ms.is_some() && socket.is_full() {
+            // The pong may have come: we do not read while the driver has enough.
+            socket.pong_deadline_ms = Some(core.now_ms + socket.config.ping_timeout_ms);
+            self.arm_ping(core);
+            return Fate::Keep;
+        }
         if socket.pong_deadline_ms.is_some() {
             self.closing = true;
             return self.say_close(core, CloseCode::INTERNAL_ERROR, "no pong");

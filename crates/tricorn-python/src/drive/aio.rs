@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::pollable::Pollable;
-use crate::gateway::asgi::{self, Host, OnStep};
+use crate::gateway::asgi::{self, Host, OnStep, Step};
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<AsgiEngine>()
@@ -17,6 +17,12 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 struct AsgiEngine {
     pollable: Arc<Pollable>,
     host: Arc<Host>,
+}
+
+/// Has somebody given this setting a value?
+fn is_given(worker: &Bound<'_, PyAny>, name: &str) -> PyResult<bool> {
+    let settings = worker.getattr("cfg")?.getattr("settings")?;
+    settings.get_item(name)?.getattr("given")?.is_truthy()
 }
 
 impl AsgiEngine {
@@ -41,13 +47,21 @@ impl AsgiEngine {
         state: Option<Py<PyDict>>,
         native: bool,
     ) -> PyResult<Self> {
-        // The body belongs to the application while it comes: `receive()` is made for that.
-        let pollable = Pollable::open(worker, |config| config.request_buffering = false)?;
+        let limited = is_given(worker, "worker_connections")?;
+        let pollable = Pollable::open(worker, |config| {
+            // The body belongs to the application while it comes: `receive()` is made for that.
+            config.request_buffering = false;
+            // Requests wait side by side here, thousands of event streams among them. Gunicorn does not limit them.
+            if !limited {
+                config.worker_connections = usize::MAX;
+            }
+        })?;
         let pollable = Arc::new(pollable);
         let stepping = pollable.clone();
-        let on_step: OnStep = Box::new(move |begins| match begins {
-            true => stepping.begin_step(),
-            false => stepping.end_step(),
+        let on_step: OnStep = Box::new(move |step| match step {
+            Step::Begins => stepping.begin_step(),
+            Step::Ends => stepping.end_step(),
+            Step::Exits => stepping.leave(),
         });
         let host = Arc::new(Host::new(
             worker, event_loop, converse, state, native, on_step,

@@ -65,6 +65,11 @@ impl Pollable {
         self.helm.end_step(self.me);
     }
 
+    /// The worker ends before its time: nobody new is let in.
+    pub fn leave(&self) {
+        self.station.engine().start_drain(false);
+    }
+
     /// Handles what has happened, without waiting. Returns the keys of exchanges for which has come what they wait for.
     pub fn turn(&self, py: Python<'_>) -> PyResult<Vec<u64>> {
         let engine = self.station.engine();

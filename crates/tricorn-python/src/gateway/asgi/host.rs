@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -17,8 +18,18 @@ use crate::gateway::faults::ErrorLog;
 use crate::gateway::hooks::Hooks;
 use crate::log::access::AccessLog;
 
-/// Told by `true` that a step of the loop begins which has to be settled, by `false` that it is.
-pub type OnStep = Box<dyn Fn(bool) + Send + Sync>;
+/// What the driver is told.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// A step of the loop begins which has to be settled.
+    Begins,
+    /// It is settled.
+    Ends,
+    /// The application exits: from here on nobody new is to come.
+    Exits,
+}
+
+pub type OnStep = Box<dyn Fn(Step) + Send + Sync>;
 
 /// Who is told when the engine reports an exchange.
 pub enum Waiter {
@@ -156,14 +167,14 @@ impl Host {
     pub fn begin_step(&self) -> bool {
         let due = self.settling.swap(true, Ordering::Relaxed);
         if !due {
-            (self.on_step)(true);
+            (self.on_step)(Step::Begins);
         }
         due
     }
 
     pub fn end_step(&self) {
         self.settling.store(false, Ordering::Relaxed);
-        (self.on_step)(false);
+        (self.on_step)(Step::Ends);
     }
 
     /// Has `settle` called at the end of the step that has begun.
@@ -291,8 +302,14 @@ impl Host {
         Ok(Some(task))
     }
 
-    /// The application has returned.
-    pub fn end(&self, conversation: *mut pyo3::ffi::PyObject) {
+    /// The application has returned, or raised `error`.
+    pub fn end(&self, conversation: *mut pyo3::ffi::PyObject, error: Option<&Bound<'_, PyAny>>) {
+        let exits = |error: &Bound<'_, PyAny>| {
+            error.is_instance_of::<PySystemExit>() || error.is_instance_of::<PyKeyboardInterrupt>()
+        };
+        if error.is_some_and(exits) {
+            (self.on_step)(Step::Exits);
+        }
         let task = locked(&self.tasks).remove(&(conversation as usize));
         drop(task);
     }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use tricorn_engine::Exchange;
 
-pub use host::{Host, OnStep};
+pub use host::{Host, OnStep, Step};
 use request::{AsgiRequest, ClientDisconnected};
 use socket::AsgiSocket;
 

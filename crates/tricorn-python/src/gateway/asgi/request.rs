@@ -488,7 +488,7 @@ impl AsgiRequest {
             };
             (exchange, state.task.take(), state.left)
         };
-        request.host.end(slf.as_ptr());
+        request.host.end(slf.as_ptr(), error);
         drop(task);
         let error = error.map(|error| PyErr::from_value(error.clone()));
         if let Some(exchange) = exchange {

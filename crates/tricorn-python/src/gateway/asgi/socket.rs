@@ -513,7 +513,7 @@ impl AsgiSocket {
             let ended = state.ended.is_some();
             (std::mem::replace(&mut state.line, Line::Over), ended)
         };
-        socket.host.end(slf.as_ptr());
+        socket.host.end(slf.as_ptr(), error);
         let error = error.map(|error| PyErr::from_value(error.clone()));
         let is_over = matches!(line, Line::Over);
         if let Some(error) = &error
