@@ -213,12 +213,17 @@ impl Exchange {
 }
 
 impl Exchange {
-    fn end(&mut self, mut keep_alive: bool) {
+    /// `sends`: what lies in the parts is to be sent first. Returns whether the peer was gone for it.
+    fn end(&mut self, mut keep_alive: bool, sends: bool) -> bool {
         let Some(mut parts) = self.parts.0.take() else {
-            return;
+            return false;
         };
         let mut inner = self.engine.lock();
-        inner.with(self.key, |connection, core| {
+        let gone = inner.with(self.key, |connection, core| {
+            if sends && !connection.dead {
+                connection.send(core, &parts.out, &[], true);
+                parts.out.clear();
+            }
             if let Body::Streamed(stream) = &mut parts.body {
                 connection.unread =
                     !stream.ended && !connection.skip_body(core, &mut stream.decoder);
@@ -226,14 +231,16 @@ impl Exchange {
             }
             // The next request of the connection may need them.
             core.pool.put_parts(parts);
-            (connection.end_exchange(core, keep_alive), ())
+            let gone = connection.dead;
+            (connection.end_exchange(core, keep_alive), gone)
         });
+        sends && gone.unwrap_or(true)
     }
 }
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        self.end(false);
+        self.end(false, false);
     }
 }
 

@@ -335,22 +335,32 @@ impl Exchange {
         if self.gone { Err(Gone) } else { Ok(()) }
     }
 
+    /// The whole of a small body: it leaves at the end of the exchange, with everything else. False: it has to be written.
+    pub fn put_whole(&mut self, block: &[u8]) -> bool {
+        if block.len() >= DIRECT || self.gone || self.sent_any || self.complete {
+            return false;
+        }
+        let parts = &mut *self.parts;
+        let Response::Ended(encoder) = &mut parts.response else {
+            return false;
+        };
+        self.body_bytes += encoder.put(&mut parts.out, block);
+        self.complete = true;
+        true
+    }
+
     /// The application is done. A body shorter than Content-Length closes the connection.
     pub fn finish(mut self) -> Record {
         let mut cut = self.gone;
+        let mut sends = false;
         let parts = &mut *self.parts;
         if let Response::Ended(encoder) = &mut parts.response {
-            let whole = encoder.finish(&mut parts.out, &parts.last_fields);
-            cut |= !whole;
-            if !self.parts.out.is_empty() || !self.sent_any {
-                let sent = self.engine.send(self.key, &self.parts.out, &[], true);
-                self.parts.out.clear();
-                cut |= sent.is_err();
-            }
+            cut |= !encoder.finish(&mut parts.out, &parts.last_fields);
+            sends = !parts.out.is_empty() || !self.sent_any;
         } else {
             cut = true;
         }
-        self.end(self.keep_alive && !cut);
+        cut |= self.end(self.keep_alive && !cut, sends);
         Record {
             body_bytes: self.body_bytes,
             cut,
@@ -370,7 +380,7 @@ impl Exchange {
             let _ = self.engine.send(self.key, &self.parts.out, &[], true);
             self.parts.out.clear();
         }
-        self.end(false);
+        self.end(false, false);
         Record {
             body_bytes: self.body_bytes + bytes,
             cut,

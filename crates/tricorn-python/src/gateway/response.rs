@@ -249,6 +249,9 @@ impl Response {
             if !exchange.head_ended() {
                 exchange.end_head(known_length);
                 state.length_known = known_length.is_some();
+                if known_length == Some(block.len() as u64) && exchange.put_whole(block) {
+                    return Ok(());
+                }
             }
             exchange.write(block)
         };

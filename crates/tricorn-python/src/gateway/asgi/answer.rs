@@ -46,6 +46,9 @@ impl State {
                     if !exchange.head_ended() {
                         let whole = !more && !self.trailers_due;
                         exchange.end_head(whole.then_some(block.len() as u64));
+                        if whole && exchange.put_whole(block) {
+                            return Ok(true);
+                        }
                     }
                     *stage = match exchange.write(block)? {
                         Written::All => return Ok(true),

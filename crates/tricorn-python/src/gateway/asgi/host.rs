@@ -2,6 +2,7 @@
 //!
 //! Invariant: no lock is held while Python code runs.
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -67,11 +68,38 @@ pub struct Host {
     settle: Mutex<Option<Py<PyAny>>>,
     settling: AtomicBool,
     on_step: OnStep,
-    waiters: Mutex<HashMap<u64, Waiter>>,
+    waiters: Mutex<HashMap<u64, Waiter, Plain>>,
     /// Requests whose application did not answer at once; their clients are not watched yet.
     fresh: Mutex<Vec<Py<AsgiRequest>>>,
     /// Asyncio itself forgets tasks that nobody else holds.
-    tasks: Mutex<HashMap<usize, Py<PyAny>>>,
+    tasks: Mutex<HashMap<usize, Py<PyAny>, Plain>>,
+}
+
+type Plain = BuildHasherDefault<PlainHasher>;
+
+/// For keys of our own making: no peer can choose them, so that nothing has to be hidden.
+#[derive(Default)]
+struct PlainHasher(u64);
+
+impl Hasher for PlainHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(self.0 << 8 | u64::from(byte));
+        }
+    }
+
+    fn write_u64(&mut self, key: u64) {
+        // Addresses and places are told apart by their low bits, the table goes by the high ones.
+        self.0 = key.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn write_usize(&mut self, key: usize) {
+        self.write_u64(key as u64);
+    }
 }
 
 /// How a coroutine becomes a task.
