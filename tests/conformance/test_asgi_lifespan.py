@@ -44,7 +44,7 @@ def test_nobody_is_served_while_the_startup_is_under_way(server):
         client.send(request_bytes())
         response = client.read_response()
     assert literal(response)["started"]
-    assert told(running)[-1] == "started"
+    wait_until(lambda: told(running)[-1:] == ["started"], what="the line of the startup")
 
 
 def test_off_never_calls_it(server):

@@ -15,6 +15,8 @@ ATTEND_EVERY = 0.25
 
 class LoopWorker(EngineWorker):
     ready_when_loaded = False
+    # The application holds the loop while it works, so that the loop may not come to hear of a signal.
+    calls_block = False
     loop = None
     # What the loop turns.
     turned = None
@@ -31,7 +33,7 @@ class LoopWorker(EngineWorker):
         """Hook for subclasses: the worker has been told to stop; what was begun goes on."""
 
     def handle_quit(self, sig, frame):
-        if self.loop is None or not self.loop.is_running():
+        if self.calls_block or self.loop is None or not self.loop.is_running():
             super().handle_quit(sig, frame)
         else:
             # Thrown from the loop itself, where it cannot land in the middle of the application.

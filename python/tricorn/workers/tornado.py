@@ -67,6 +67,7 @@ class TornadoWorker(LoopWorker):
     # ---- WSGI
 
     async def serve_wsgi(self):
+        self.calls_block = True
         self.context = contextvars.copy_context()
         self.waiting = {}
         self.engine = _core.WsgiEngine(self, None)
