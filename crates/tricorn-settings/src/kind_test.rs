@@ -1,3 +1,5 @@
+//! The validators of the value kinds: what each takes, what it refuses, and in which words.
+
 use super::*;
 
 static LEVEL: WordChoice = WordChoice {
