@@ -1,8 +1,8 @@
 """Runs Autobahn's WebSocket cases (`kosoku`) against a server: `autobahn.py ADDRESS OUTDIR [CASE ...]`.
 
 Its compression cases were written for Python 2, where text and bytes were one: some get a message as text
-that holds a byte in each character, and end in a TypeError of their own. They are given the bytes here, so
-that they say something about the server.
+(a binary one with a byte in each character), and end in a TypeError of their own. They are given the bytes
+here, so that they say something about the server.
 """
 
 import sys
@@ -13,7 +13,7 @@ def mend(case):
 
     def judge_bytes(self, message, binary):
         if isinstance(message, str):
-            message = message.encode("latin-1")
+            message = message.encode("latin-1" if binary else "utf-8")
         return judge(self, message, binary)
 
     case.onMessage = judge_bytes
