@@ -71,19 +71,7 @@ impl RejectKind {
 
     /// Reason phrase of the status (RFC 9110, 15; RFC 6585).
     pub fn reason(self) -> &'static str {
-        match self.status() {
-            403 => "Forbidden",
-            408 => "Request Timeout",
-            413 => "Content Too Large",
-            414 => "URI Too Long",
-            417 => "Expectation Failed",
-            431 => "Request Header Fields Too Large",
-            500 => "Internal Server Error",
-            501 => "Not Implemented",
-            503 => "Service Unavailable",
-            505 => "HTTP Version Not Supported",
-            _ => "Bad Request",
-        }
+        crate::response::reason(self.status())
     }
 
     fn default_message(self) -> &'static str {

@@ -1,6 +1,5 @@
 """Worker classes by the names that `worker_class` takes."""
 
-SUPPORTED_WORKERS = {
-    "sync": "tricorn.workers.sync.SyncWorker",
-    "gthread": "tricorn.workers.gthread.ThreadWorker",
-}
+from tricorn.importer import WORKER_CLASSES as SUPPORTED_WORKERS
+
+__all__ = ["SUPPORTED_WORKERS"]

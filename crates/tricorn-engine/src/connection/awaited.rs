@@ -53,6 +53,18 @@ impl Connection {
         body || room || leaving
     }
 
+    /// Is there room, or is it worth waiting for? Then it is awaited. `None`: the connection is broken.
+    pub fn poll_room(&mut self, core: &Core) -> Option<bool> {
+        if self.dead {
+            return None;
+        }
+        let room = self.has_room(core);
+        if !room {
+            self.await_fact(Awaited::ROOM);
+        }
+        Some(room)
+    }
+
     /// Half of what the output may hold is free.
     pub fn has_room(&self, core: &Core) -> bool {
         self.output.pending() <= core.config.response_buffer_memory as u64 / 2

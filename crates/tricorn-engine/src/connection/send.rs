@@ -106,7 +106,7 @@ impl Connection {
                     let had_stalled = std::mem::take(&mut self.stalled);
                     match self.phase {
                         Phase::Busy => self.deadline_ms = NEVER,
-                        Phase::Socket(_) if had_stalled => self.rest_socket(core),
+                        Phase::Socket(_) if had_stalled => self.arm_ping(core),
                         _ => {}
                     }
                 }

@@ -146,7 +146,7 @@ impl Connection {
     }
 
     /// The next deadline of a socket at rest.
-    fn arm_ping(&mut self, core: &Core) {
+    pub(super) fn arm_ping(&mut self, core: &Core) {
         let stalled = self.stalled;
         let Some(socket) = self.socket_mut() else {
             return;
@@ -160,11 +160,6 @@ impl Connection {
         if !stalled {
             self.deadline_ms = deadline_ms;
         }
-    }
-
-    /// Its output has left: what has to happen next, and when?
-    pub(super) fn rest_socket(&mut self, core: &Core) {
-        self.arm_ping(core);
     }
 
     /// Decodes what is there.

@@ -46,11 +46,6 @@ impl Exchange {
 }
 
 impl Channel {
-    /// By this the engine reports what is awaited.
-    pub fn key(&self) -> u64 {
-        self.key
-    }
-
     /// What has come; `None` leaves it to the engine to report the key once something has.
     pub fn try_receive(&mut self) -> Option<Inbound> {
         let mut inner = self.engine.lock();
@@ -84,17 +79,10 @@ impl Channel {
     pub fn has_room(&mut self) -> Result<bool, Gone> {
         let mut inner = self.engine.lock();
         inner.core.now_ms = clock::now_ms();
-        let state = inner.with(self.key, |connection, core| {
-            let room = connection.has_room(core);
-            if !room && !connection.dead {
-                connection.await_fact(Awaited::ROOM);
-            }
-            (Fate::Keep, (connection.dead, room))
+        let room = inner.with(self.key, |connection, core| {
+            (Fate::Keep, connection.poll_room(core))
         });
-        match state {
-            Some((false, room)) => Ok(room),
-            _ => Err(Gone),
-        }
+        room.flatten().ok_or(Gone)
     }
 
     /// Ends it with a Close of that code.

@@ -9,7 +9,7 @@ use tricorn_proto::{AppFault, Reject};
 
 use super::{Body, Exchange, Gone, Record, Response, Written, wait_for};
 use crate::clock;
-use crate::connection::{Awaited, Fate};
+use crate::connection::Fate;
 use crate::engine::Engine;
 use crate::notice::Notice;
 
@@ -211,22 +211,12 @@ impl Exchange {
     pub fn has_room(&mut self) -> Result<bool, Gone> {
         let mut inner = self.engine.lock();
         inner.core.now_ms = clock::now_ms();
-        let state = inner.with(self.key, |connection, core| {
+        let room = inner.with(self.key, |connection, core| {
             let fate = connection.flush(core);
-            let room = connection.has_room(core);
-            if !room && !connection.dead {
-                connection.await_fact(Awaited::ROOM);
-            }
-            (fate, (connection.dead, room))
+            (fate, connection.poll_room(core))
         });
         drop(inner);
-        match state {
-            Some((false, room)) => Ok(room),
-            _ => {
-                self.gone = true;
-                Err(Gone)
-            }
-        }
+        room.flatten().ok_or(Gone).inspect_err(|_| self.gone = true)
     }
 
     /// Puts the rest of a block into an unlinked temporary file, from which the engine sends it: a slow peer holds

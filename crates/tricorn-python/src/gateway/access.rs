@@ -1,13 +1,21 @@
 //! What a finished exchange tells the access log.
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::{PyDelta, PyDict, PyString};
 use tricorn_engine::{Exchange, Peer};
 
 use super::environ::protocol;
 use super::response::OwnedField;
 use super::text;
 use crate::log::access::RecordSource;
+
+/// `request_time` as loggers get it.
+pub fn request_time(py: Python<'_>, duration_ns: u64) -> PyResult<Bound<'_, PyDelta>> {
+    let micros = duration_ns / 1_000;
+    let (days, micros) = (micros / 86_400_000_000, micros % 86_400_000_000);
+    let (seconds, micros) = (micros / 1_000_000, micros % 1_000_000);
+    PyDelta::new(py, days as i32, seconds as i32, micros as i32, false)
+}
 
 pub struct Source<'a, 'py> {
     exchange: &'a Exchange,

@@ -9,12 +9,12 @@ use std::os::unix::ffi::OsStrExt;
 use pyo3::exceptions::PyException;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDelta, PyDict, PyString};
+use pyo3::types::{PyDict, PyString};
 use tricorn_engine::{Exchange, clock};
 use tricorn_proto::{Reject, RejectKind};
 use tricorn_scoreboard::Slot;
 
-use super::access::Source;
+use super::access::{Source, request_time};
 use super::deliver::{Failure, deliver, needs_no_close};
 use super::environ::{Constants, EnvironBuilder, Parts};
 use super::faults::ErrorLog;
@@ -355,10 +355,7 @@ impl Wsgi {
         let (Some(request), Some(environ)) = (&call.request, &call.environ) else {
             return Ok(());
         };
-        let micros = duration_ns / 1_000;
-        let (days, micros) = (micros / 86_400_000_000, micros % 86_400_000_000);
-        let (seconds, micros) = (micros / 1_000_000, micros % 1_000_000);
-        let duration = PyDelta::new(py, days as i32, seconds as i32, micros as i32, false)?;
+        let duration = request_time(py, duration_ns)?;
         let arguments = (kit.response.bind(py), request, environ, duration);
         self.log
             .logger(py)

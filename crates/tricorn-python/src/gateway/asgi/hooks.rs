@@ -3,9 +3,10 @@
 //! Made only when somebody will look. Source: Gunicorn settings `pre_request`, `post_request`, `logger_class`.
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDelta, PyDict, PyList, PyString, PyTuple};
+use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 use tricorn_engine::{Exchange, Peer};
 
+use crate::gateway::access::request_time;
 use crate::gateway::environ::protocol;
 use crate::gateway::request::Request;
 use crate::gateway::response::OwnedField;
@@ -93,10 +94,7 @@ pub fn log_access(
     duration_ns: u64,
 ) -> PyResult<()> {
     let py = log.py();
-    let micros = duration_ns / 1_000;
-    let (days, micros) = (micros / 86_400_000_000, micros % 86_400_000_000);
-    let (seconds, micros) = (micros / 1_000_000, micros % 1_000_000);
-    let duration = PyDelta::new(py, days as i32, seconds as i32, micros as i32, false)?;
+    let duration = request_time(py, duration_ns)?;
     let arguments = (response, &looked.request, &looked.environ, duration);
     log.call_method1(intern!(py, "access"), arguments)?;
     Ok(())

@@ -38,10 +38,7 @@ impl AsgiRequest {
 
     /// Answers a request that is not what it should be, and closes the connection.
     pub(super) fn native_refuse(&self, py: Python<'_>, message: &str) -> PyResult<()> {
-        let reject = Reject {
-            kind: RejectKind::BadRequest,
-            message: message.to_owned(),
-        };
+        let reject = Reject::new(RejectKind::BadRequest, message);
         let exchange = {
             let mut state = self.lock();
             if !state.started {

@@ -149,10 +149,8 @@ fn checked(mut exchange: Exchange) -> Option<Exchange> {
     }
     let key = head.field(b"sec-websocket-key");
     if head.framing != Framing::None || !key.is_some_and(key_is_valid) {
-        exchange.fail(&Reject {
-            kind: RejectKind::Incomplete,
-            message: "Invalid WebSocket handshake".to_owned(),
-        });
+        let reject = Reject::new(RejectKind::BadRequest, "Invalid WebSocket handshake");
+        exchange.fail(&reject);
         return None;
     }
     Some(exchange)
