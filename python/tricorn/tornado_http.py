@@ -27,16 +27,14 @@ SERVICE_RESTART = 1012
 DEFAULT_SERVER = f"TornadoServer/{tornado.version}"
 
 
-async def converse(app, scope, receive, send, request):
-    """One request of a native application; `request` answers for what it leaves open."""
-    try:
-        await Connection(scope, request).serve(app, receive)
-    except BaseException as error:
-        request.end(error)
-        if not isinstance(error, (Exception, asyncio.CancelledError)):
-            raise
-    else:
-        request.end(None)
+def asgi_app(delegate):
+    """A native application as one that the engine can call."""
+
+    def call(scope, receive, send):
+        # The request itself, which has more to offer than ASGI asks for.
+        return Connection(scope, send.__self__).serve(delegate, receive)
+
+    return call
 
 
 class Context:

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 
 pub use body::{BodyEncoder, BodyKind, BodyPlan};
 pub use page::error_page;
-pub use reason::reason;
+pub use reason::{reason, status_line};
 
 use crate::grammar::{decimal, is_token, trim, value_run};
 use crate::reject::AppFault;

@@ -5,12 +5,44 @@ looks at deadlines, the heartbeat and the end.
 """
 
 import asyncio
+import sys
 import time
 
 from tricorn.workers.base import EngineWorker
 
 # Seconds between two looks at deadlines, the heartbeat and the end.
 ATTEND_EVERY = 0.25
+
+
+class RequestTask(asyncio.Task):
+    """A task that calls the application; whose call is `get_coro()`.
+
+    While nothing of it was changed and nobody holds it, it can serve the next call as well.
+    """
+
+    __slots__ = ()
+
+    def add_done_callback(self, callback, *, context=None):
+        self.get_coro().touch()
+        return super().add_done_callback(callback, context=context)
+
+    def set_name(self, value):
+        self.get_coro().touch()
+        return super().set_name(value)
+
+    def cancel(self, *args, **kwargs):
+        self.get_coro().touch()
+        return super().cancel(*args, **kwargs)
+
+    if sys.version_info >= (3, 11):
+
+        def uncancel(self):
+            self.get_coro().touch()
+            return super().uncancel()
+
+
+async def awaited(awaitable):
+    return await awaitable
 
 
 class LoopWorker(EngineWorker):
@@ -59,7 +91,8 @@ class LoopWorker(EngineWorker):
                 told = True
                 self.begin_stop()
             await asyncio.sleep(ATTEND_EVERY)
-            on_readable()
+            # Not from here: whatever it calls runs in a task of its own.
+            self.loop.call_soon(on_readable)
 
     def close(self, engine):
         self.loop.remove_reader(engine.fileno())

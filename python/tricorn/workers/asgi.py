@@ -15,18 +15,6 @@ from tricorn.workers.lifespan import Lifespan, LifespanFailed
 BOOT_ERROR = 3
 
 
-async def converse(app, scope, receive, send, conversation):
-    """One call of the application; `conversation` answers for what it leaves open."""
-    try:
-        await app(scope, receive, send)
-    except BaseException as error:
-        conversation.end(error)
-        if not isinstance(error, (Exception, asyncio.CancelledError)):
-            raise
-    else:
-        conversation.end(None)
-
-
 class AsgiWorker(LoopWorker):
     @classmethod
     def check_config(cls, cfg, log):
@@ -45,7 +33,7 @@ class AsgiWorker(LoopWorker):
     async def serve(self):
         state = {}
         lifespan = await self.start_lifespan(state)
-        engine = _core.AsgiEngine(self, self.loop, converse, state if lifespan else None)
+        engine = _core.AsgiEngine(self, self.loop, self.asgi, state if lifespan else None)
         engine.start()
         for listener in self.sockets:
             self.log.info("ASGI server listening on %s", listener)

@@ -52,7 +52,8 @@ class TornadoWorker(LoopWorker):
         from tricorn import tornado_http
 
         self.close_sockets = tornado_http.close_sockets
-        self.engine = engine = _core.AsgiEngine(self, self.loop, tornado_http.converse, native=True)
+        app = tornado_http.asgi_app(self.wsgi)
+        self.engine = engine = _core.AsgiEngine(self, self.loop, app, native=True)
         engine.start()
         await self.turn(engine, engine.turn)
         # Those of requests that were in progress when the end began.

@@ -36,14 +36,14 @@ impl AsgiEngine {
 
 #[pymethods]
 impl AsgiEngine {
-    /// `converse`: makes the coroutine that calls the application; `state`: what lifespan has left for requests;
-    /// `native`: the application speaks Tornado's own interface.
+    /// `app`: an ASGI application; `state`: what lifespan has left for requests;
+    /// `native`: what is behind it speaks Tornado's own interface.
     #[new]
-    #[pyo3(signature = (worker, event_loop, converse, state=None, native=false))]
+    #[pyo3(signature = (worker, event_loop, app, state=None, native=false))]
     fn new(
         worker: &Bound<'_, PyAny>,
         event_loop: &Bound<'_, PyAny>,
-        converse: Py<PyAny>,
+        app: Py<PyAny>,
         state: Option<Py<PyDict>>,
         native: bool,
     ) -> PyResult<Self> {
@@ -63,9 +63,7 @@ impl AsgiEngine {
             Step::Ends => stepping.end_step(),
             Step::Exits => stepping.leave(),
         });
-        let host = Arc::new(Host::new(
-            worker, event_loop, converse, state, native, on_step,
-        )?);
+        let host = Arc::new(Host::new(worker, event_loop, app, state, native, on_step)?);
         Ok(AsgiEngine { pollable, host })
     }
 
@@ -123,9 +121,9 @@ impl AsgiEngine {
         Ok(())
     }
 
-    fn close(&self, py: Python<'_>) {
-        // It refers to the engine, which refers to it.
-        self.host.set_settle(None);
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        let closed = self.host.close(py);
         self.pollable.close(py);
+        closed
     }
 }

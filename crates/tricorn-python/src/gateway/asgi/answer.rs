@@ -5,13 +5,12 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use tricorn_engine::{Exchange, Gone, Signed, Written};
-use tricorn_proto::response::reason;
+use tricorn_proto::response::status_line;
 use tricorn_proto::{AppFault, Head};
 
 use super::awaitable::{done, pending};
 use super::event::{Fields, misplaced};
-use super::host::Waiter;
-use super::request::{AsgiRequest, State, bad_field, gone, is_over, resolve};
+use super::request::{AsgiRequest, Ending, State, bad_field, gone, is_over, resolve};
 use crate::gateway::response::OwnedField;
 
 /// A block on its way to the engine.
@@ -71,6 +70,12 @@ impl State {
         }
     }
 
+    /// The last block is with the engine: what ends with it, unless trailers are to come.
+    fn end_body(&mut self) -> Option<Ending> {
+        self.body_ended = true;
+        (!self.trailers_due).then(|| self.end())
+    }
+
     /// May the application send more of its body?
     pub(super) fn may_go_on(&self) -> PyResult<()> {
         if self.exchange.is_none() || self.body_ended {
@@ -118,18 +123,14 @@ impl AsgiRequest {
 
     /// The last block is with the engine.
     pub(super) fn complete_body(&self, py: Python<'_>) -> PyResult<()> {
-        let due = {
-            let mut state = self.lock();
-            state.body_ended = true;
-            state.trailers_due
-        };
-        if due { Ok(()) } else { self.finish(py) }
+        let ending = self.lock().end_body();
+        ending.map_or(Ok(()), |ending| self.finish_with(py, ending))
     }
 
     pub(super) fn start(
         &self,
         status: u16,
-        reason: &str,
+        line: &str,
         fields: &Fields<'_>,
         trailers: bool,
     ) -> PyResult<()> {
@@ -141,7 +142,6 @@ impl AsgiRequest {
         if state.started {
             return Err(misplaced("the response has started already"));
         }
-        let line = format!("{status} {reason}");
         encode_head(exchange, line.as_bytes(), fields).map_err(bad_field)?;
         state.started = true;
         state.status = status;
@@ -172,21 +172,25 @@ impl AsgiRequest {
         let py = this.py();
         let request = this.get();
         let mut stage = Stage::Write;
+        let mut ending = None;
         let outcome = {
             let mut state = request.lock();
             state.may_go_on()?;
-            if state.backlog.is_empty() {
+            let outcome = if state.backlog.is_empty() {
                 state.hand_over(block.as_bytes(), more, &mut stage)
             } else {
                 Ok(false)
+            };
+            if outcome == Ok(true) && !more {
+                ending = state.end_body();
             }
+            outcome
         };
         match outcome {
             Ok(true) => {
-                if more {
-                    request.host.settle_soon(py)?;
-                } else {
-                    request.complete_body(py)?;
+                match ending {
+                    Some(ending) => request.finish_with(py, ending)?,
+                    None => request.host.settle_soon(py)?,
                 }
                 Ok(None)
             }
@@ -198,9 +202,7 @@ impl AsgiRequest {
                     stage,
                     future: future.clone().unbind(),
                 });
-                request
-                    .host
-                    .wait(request.key, Waiter::Request(this.clone().unbind()));
+                Self::wait(this);
                 request.host.settle_soon(py)?;
                 Ok(Some(future))
             }
@@ -286,7 +288,7 @@ impl AsgiRequest {
                 "an informational response after the response has started",
             ));
         }
-        let line = format!("{status} {}", reason(status));
+        let line = status_line(status);
         let fields = fields.iter().map(|(name, value)| (&name[..], &value[..]));
         exchange
             .informational(line.as_bytes(), fields)

@@ -10,6 +10,7 @@ use pyo3::types::PyTuple;
 
 use super::request::AsgiRequest;
 use super::socket::AsgiSocket;
+use super::task::Carrier;
 
 /// Nothing to wait for.
 #[pyclass(frozen, module = "tricorn._core")]
@@ -96,6 +97,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     register.call1((py.get_type::<Ready>(),))?;
     register.call1((py.get_type::<Receive>(),))?;
     register.call1((py.get_type::<Pending>(),))?;
+    register.call1((py.get_type::<Carrier>(),))?;
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 //! Invariant: everything that may run Python code (odd iterables, buffers, ints of a subclass) is asked here, before any
 //! lock is taken. Source: the ASGI specification, "HTTP & WebSocket"; Gunicorn's `http.response.informational`.
 use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyList, PyMemoryView, PyString, PyTuple};
@@ -11,19 +12,54 @@ use crate::gateway::response::OwnedField;
 use crate::gateway::text::{repr, wire_bytes};
 
 /// Response fields, as the application's own objects: exact pairs of bytes.
-pub struct Fields<'py>(Vec<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)>);
+pub enum Fields<'py> {
+    /// A list that has nothing else in it, looked through with the GIL held.
+    Plain(Bound<'py, PyList>),
+    Made(Vec<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)>),
+}
 
 impl<'py> Fields<'py> {
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.0
-            .iter()
-            .map(|(name, value)| (name.as_bytes(), value.as_bytes()))
+        let mut index = 0;
+        std::iter::from_fn(move || {
+            let pair = match self {
+                Fields::Plain(list) => plain_pair(list, index),
+                Fields::Made(pairs) => pairs
+                    .get(index)
+                    .map(|(name, value)| (name.as_bytes(), value.as_bytes())),
+            };
+            index += 1;
+            pair
+        })
     }
 
     pub fn owned(&self) -> Vec<OwnedField> {
         self.iter()
             .map(|(name, value)| (name.to_vec(), value.to_vec()))
             .collect()
+    }
+}
+
+/// The pair at a place of a list, if there is one and it is a tuple of two byte strings.
+fn plain_pair<'a>(list: &'a Bound<'_, PyList>, index: usize) -> Option<(&'a [u8], &'a [u8])> {
+    if index >= list.len() {
+        return None;
+    }
+    // SAFETY: the list holds the item, the tuple its members, whose bytes never move. That the list itself stays as it is
+    // follows from the GIL: nothing that looks through fields runs Python code. (Without a GIL none are plain.)
+    unsafe {
+        let item = ffi::PyList_GET_ITEM(list.as_ptr(), index as ffi::Py_ssize_t);
+        if ffi::PyTuple_CheckExact(item) == 0 || ffi::PyTuple_GET_SIZE(item) != 2 {
+            return None;
+        }
+        let member = |place| {
+            let member = ffi::PyTuple_GET_ITEM(item, place);
+            (ffi::PyBytes_CheckExact(member) != 0).then(|| {
+                let bytes = ffi::PyBytes_AsString(member).cast::<u8>();
+                std::slice::from_raw_parts(bytes, ffi::PyBytes_Size(member) as usize)
+            })
+        };
+        Some((member(0)?, member(1)?))
     }
 }
 
@@ -260,19 +296,19 @@ pub fn bytes_of<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>>
 
 pub fn fields<'py>(headers: Option<&Bound<'py, PyAny>>) -> PyResult<Fields<'py>> {
     let Some(headers) = headers.filter(|headers| !headers.is_none()) else {
-        return Ok(Fields(Vec::new()));
+        return Ok(Fields::Made(Vec::new()));
     };
-    let mut found = Vec::new();
-    if let Ok(list) = headers.cast_exact::<PyList>() {
-        for item in list.iter() {
-            found.push(pair(&item)?);
-        }
-        return Ok(Fields(found));
+    if !cfg!(Py_GIL_DISABLED)
+        && let Ok(list) = headers.cast_exact::<PyList>()
+        && (0..list.len()).all(|index| plain_pair(list, index).is_some())
+    {
+        return Ok(Fields::Plain(list.clone()));
     }
+    let mut found = Vec::new();
     for item in headers.try_iter()? {
         found.push(pair(&item?)?);
     }
-    Ok(Fields(found))
+    Ok(Fields::Made(found))
 }
 
 fn pair<'py>(item: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {

@@ -4,17 +4,20 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
+use pyo3::exceptions::asyncio::CancelledError;
+use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PySystemExit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use tricorn_scoreboard::Slot;
 
+use super::kit::Kit;
 use super::request::AsgiRequest;
 use super::scope::{Constants, ScopeBuilder};
 use super::socket::{AsgiSocket, SocketSettings};
+use super::task::Tasks;
 use crate::gateway::faults::ErrorLog;
 use crate::gateway::hooks::Hooks;
 use crate::log::access::AccessLog;
@@ -32,8 +35,8 @@ pub enum Step {
 
 pub type OnStep = Box<dyn Fn(Step) + Send + Sync>;
 
-/// Who is told when the engine reports an exchange.
-pub enum Waiter {
+/// What the application is called for, and who is told when the engine reports an exchange.
+pub enum Conversation {
     Request(Py<AsgiRequest>),
     Socket(Py<AsgiSocket>),
 }
@@ -56,23 +59,24 @@ pub struct Host {
     /// Requests whose answer is not complete, and handshakes.
     running: AtomicUsize,
     app: Py<PyAny>,
-    /// `converse(app, scope, receive, send, request)`: the coroutine that calls the application.
-    converse: Py<PyAny>,
     event_loop: Py<PyAny>,
     create_future: Py<PyAny>,
     call_soon: Py<PyAny>,
     /// `context=`: that of the worker, so that nothing of the request that happens to be running gets into others.
     outside: Py<PyDict>,
-    starter: Starter,
+    calls: Arc<Tasks>,
     /// The driver's end of a step, and whether it is on its way.
     settle: Mutex<Option<Py<PyAny>>>,
     settling: AtomicBool,
     on_step: OnStep,
-    waiters: Mutex<HashMap<u64, Waiter, Plain>>,
+    waiters: Mutex<HashMap<u64, Conversation, Plain>>,
     /// Requests whose application did not answer at once; their clients are not watched yet.
     fresh: Mutex<Vec<Py<AsgiRequest>>>,
     /// Asyncio itself forgets tasks that nobody else holds.
     tasks: Mutex<HashMap<usize, Py<PyAny>, Plain>>,
+    kit: Mutex<Option<Kit>>,
+    /// Hooks or a custom logger want to see requests.
+    pub looks: bool,
 }
 
 type Plain = BuildHasherDefault<PlainHasher>;
@@ -102,21 +106,13 @@ impl Hasher for PlainHasher {
     }
 }
 
-/// How a coroutine becomes a task.
-enum Starter {
-    /// `asyncio.Task` and its arguments: the first step runs at once, which most requests need no more than.
-    Eager(Py<PyAny>, Py<PyDict>),
-    /// `loop.create_task`: before Python 3.12.
-    Later(Py<PyAny>),
-}
-
 impl Host {
-    /// Reads what it needs of `worker.cfg`, `worker.log` and `worker.wsgi`. `state`: what lifespan leaves to requests;
-    /// `native`: the application speaks Tornado's own interface.
+    /// Reads what it needs of `worker.cfg` and `worker.log`. `state`: what lifespan leaves to requests; `native`: the
+    /// application behind `app` speaks Tornado's own interface.
     pub fn new(
         worker: &Bound<'_, PyAny>,
         event_loop: &Bound<'_, PyAny>,
-        converse: Py<PyAny>,
+        app: Py<PyAny>,
         state: Option<Py<PyDict>>,
         native: bool,
         on_step: OnStep,
@@ -149,6 +145,7 @@ impl Host {
             keep_fields: access.needs_response_fields()
                 || access.uses_python()
                 || hooks.post_is_custom(),
+            looks: hooks.any() || access.uses_python(),
             hooks,
             worker: worker.clone().unbind(),
             access,
@@ -162,12 +159,11 @@ impl Host {
             name: if native { "Tornado" } else { "ASGI" },
             has_sockets: !native,
             running: AtomicUsize::new(0),
-            app: worker.getattr("wsgi")?.unbind(),
-            converse,
+            app,
             create_future: event_loop.getattr("create_future")?.unbind(),
             call_soon: event_loop.getattr("call_soon")?.unbind(),
             outside: outside(py)?,
-            starter: Starter::of(event_loop)?,
+            calls: Tasks::new(event_loop)?,
             event_loop: event_loop.clone().unbind(),
             settle: Mutex::new(None),
             settling: AtomicBool::new(false),
@@ -175,6 +171,7 @@ impl Host {
             waiters: Mutex::default(),
             fresh: Mutex::default(),
             tasks: Mutex::default(),
+            kit: Mutex::default(),
         })
     }
 
@@ -229,18 +226,11 @@ impl Host {
 
     /// Tells whoever waits for the exchange.
     pub fn wake(&self, py: Python<'_>, key: u64) -> PyResult<()> {
-        let waiter = {
-            let waiters = locked(&self.waiters);
-            match waiters.get(&key) {
-                Some(Waiter::Request(request)) => Waiter::Request(request.clone_ref(py)),
-                Some(Waiter::Socket(socket)) => Waiter::Socket(socket.clone_ref(py)),
-                None => return Ok(()),
-            }
+        let waiter = match locked(&self.waiters).get(&key) {
+            Some(waiter) => waiter.clone_ref(py),
+            None => return Ok(()),
         };
-        match waiter {
-            Waiter::Request(request) => AsgiRequest::wake(request.bind(py)),
-            Waiter::Socket(socket) => AsgiSocket::wake(socket.bind(py)),
-        }
+        waiter.wake(py)
     }
 
     pub fn has_fresh(&self) -> bool {
@@ -258,19 +248,15 @@ impl Host {
 
     // ---- the side of requests
 
-    pub fn add_fresh(&self, request: Py<AsgiRequest>) {
-        locked(&self.fresh).push(request);
-    }
-
     /// Has `settle` called once the present step of the loop is over.
     pub fn settle_soon(&self, py: Python<'_>) -> PyResult<()> {
-        match self.begin_step() {
-            true => Ok(()),
-            false => self.settle_at_end(py),
+        if self.settling.load(Ordering::Relaxed) || self.begin_step() {
+            return Ok(());
         }
+        self.settle_at_end(py)
     }
 
-    pub fn wait(&self, key: u64, waiter: Waiter) {
+    pub fn wait(&self, key: u64, waiter: Conversation) {
         let before = locked(&self.waiters).insert(key, waiter);
         drop(before);
     }
@@ -302,60 +288,110 @@ impl Host {
         Ok(())
     }
 
-    /// Calls the application. Returns the task when it has not ended yet; `has_ended`: the conversation knows.
-    pub fn start<'py>(
+    /// Calls the application. True when the call has ended already.
+    pub fn call(
         &self,
-        py: Python<'py>,
-        scope: Bound<'py, PyDict>,
-        conversation: &Bound<'py, PyAny>,
-        has_ended: impl FnOnce() -> bool,
-    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        py: Python<'_>,
+        scope: Bound<'_, PyDict>,
+        receive: &Bound<'_, PyAny>,
+        send: &Bound<'_, PyAny>,
+        conversation: Conversation,
+    ) -> PyResult<bool> {
         self.running.fetch_add(1, Ordering::Relaxed);
-        let receive = conversation.getattr(intern!(py, "receive"))?;
-        let send = conversation.getattr(intern!(py, "send"))?;
-        let arguments = (&self.app, scope, receive, send, conversation);
-        let coroutine = self.converse.bind(py).call1(arguments)?;
-        let task = match &self.starter {
-            Starter::Eager(class, options) => {
-                class.bind(py).call((coroutine,), Some(options.bind(py)))?
+        let this = conversation.clone_ref(py);
+        let called = self
+            .calls
+            .call(py, self.app.bind(py), (scope, receive, send), conversation);
+        let task = match called {
+            Ok(Some(task)) => task,
+            Ok(None) => return Ok(true),
+            Err(error) if is_exit(error.value(py)) => return Err(error),
+            Err(error) => {
+                self.log.exception(py, &error, &self.error_in(), &[]);
+                return Ok(true);
             }
-            Starter::Later(create_task) => create_task.bind(py).call1((coroutine,))?,
         };
-        if has_ended() {
-            return Ok(None);
-        }
-        let before =
-            locked(&self.tasks).insert(conversation.as_ptr() as usize, task.clone().unbind());
+        let place = task.as_ptr() as usize;
+        let before = locked(&self.tasks).insert(place, task.clone_ref(py));
         drop(before);
-        Ok(Some(task))
+        match this {
+            Conversation::Request(request) => {
+                request.get().lock().task = Some(task.clone_ref(py));
+                locked(&self.fresh).push(request);
+            }
+            Conversation::Socket(socket) => socket.get().run_in(task.clone_ref(py)),
+        }
+        self.calls.go_on(task.bind(py)).map(|()| false)
     }
 
-    /// The application has returned, or raised `error`.
-    pub fn end(&self, conversation: *mut pyo3::ffi::PyObject, error: Option<&Bound<'_, PyAny>>) {
-        let exits = |error: &Bound<'_, PyAny>| {
-            error.is_instance_of::<PySystemExit>() || error.is_instance_of::<PyKeyboardInterrupt>()
-        };
-        if error.is_some_and(exits) {
+    /// The application has returned, or raised `error`. `task`: what has taken the call over.
+    pub fn end(&self, py: Python<'_>, task: Option<Py<PyAny>>, error: Option<&PyErr>) {
+        if error.is_some_and(|error| is_exit(error.value(py))) {
             (self.on_step)(Step::Exits);
         }
-        let task = locked(&self.tasks).remove(&(conversation as usize));
-        drop(task);
+        if let Some(task) = task {
+            let before = locked(&self.tasks).remove(&(task.as_ptr() as usize));
+            drop((before, task));
+        }
+    }
+
+    /// A kit that has served before.
+    pub fn take_kit(&self) -> Option<Kit> {
+        locked(&self.kit).take()
+    }
+
+    /// Keeps a kit for the next request if nobody else does.
+    pub fn keep_kit(&self, kit: Kit) {
+        if kit.is_as_new(&self.scopes) {
+            let before = locked(&self.kit).replace(kit);
+            drop(before);
+        }
+    }
+
+    /// No more calls come.
+    pub fn close(&self, py: Python<'_>) -> PyResult<()> {
+        // They refer to the engine and to us, which refer to them.
+        self.set_settle(None);
+        drop(self.take_kit());
+        self.calls.close(py)
     }
 }
 
-impl Starter {
-    fn of(event_loop: &Bound<'_, PyAny>) -> PyResult<Starter> {
-        let py = event_loop.py();
-        if py.version_info() < (3, 12) {
-            let create_task = event_loop.getattr("create_task")?;
-            return Ok(Starter::Later(create_task.unbind()));
+impl Conversation {
+    fn clone_ref(&self, py: Python<'_>) -> Conversation {
+        match self {
+            Conversation::Request(request) => Conversation::Request(request.clone_ref(py)),
+            Conversation::Socket(socket) => Conversation::Socket(socket.clone_ref(py)),
         }
-        let options = PyDict::new(py);
-        options.set_item("loop", event_loop)?;
-        options.set_item("eager_start", true)?;
-        let class = py.import("asyncio")?.getattr("Task")?;
-        Ok(Starter::Eager(class.unbind(), options.unbind()))
     }
+
+    fn wake(&self, py: Python<'_>) -> PyResult<()> {
+        match self {
+            Conversation::Request(request) => AsgiRequest::wake(request.bind(py)),
+            Conversation::Socket(socket) => AsgiSocket::wake(socket.bind(py)),
+        }
+    }
+
+    /// The call is over. Errors: what ends more than it.
+    pub fn end(&self, py: Python<'_>, outcome: PyResult<()>) -> PyResult<()> {
+        let error = outcome.err();
+        match self {
+            Conversation::Request(request) => AsgiRequest::end(request.bind(py), error.as_ref())?,
+            Conversation::Socket(socket) => AsgiSocket::end(socket.bind(py), error.as_ref())?,
+        }
+        let only_its_own = |error: &PyErr| {
+            error.is_instance_of::<PyException>(py) || error.is_instance_of::<CancelledError>(py)
+        };
+        match error {
+            Some(error) if !only_its_own(&error) => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Does the application want the worker to end?
+fn is_exit(error: &Bound<'_, PyAny>) -> bool {
+    error.is_instance_of::<PySystemExit>() || error.is_instance_of::<PyKeyboardInterrupt>()
 }
 
 fn outside(py: Python<'_>) -> PyResult<Py<PyDict>> {

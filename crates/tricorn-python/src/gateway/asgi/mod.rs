@@ -7,10 +7,12 @@ mod awaitable;
 mod event;
 mod hooks;
 mod host;
+mod kit;
 mod native;
 mod request;
 mod scope;
 mod socket;
+mod task;
 
 use std::sync::Arc;
 

@@ -24,7 +24,7 @@ impl AsgiRequest {
         headers: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         let fields = fields(Some(headers))?;
-        self.start(status, reason, &fields, false)
+        self.start(status, &format!("{status} {reason}"), &fields, false)
     }
 
     /// Returns a future when the next block has to wait for room.

@@ -12,14 +12,15 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use tricorn_engine::{BodyError, Exchange, clock};
-use tricorn_proto::response::reason;
+use tricorn_proto::response::status_line;
 use tricorn_proto::{AppFault, Reject, RejectKind};
 
 use super::answer::Unsent;
 use super::awaitable::{Receive, Receiver, done};
 use super::event::{HttpEvent, http_event, misplaced};
 use super::hooks::{AsgiResponse, Looked, log_access};
-use super::host::{Host, Waiter, locked};
+use super::host::{Conversation, Host, locked};
+use super::kit::Kit;
 use super::native::Detached;
 use super::scope::Kind;
 use crate::gateway::access::Source;
@@ -35,15 +36,15 @@ pyo3::create_exception!(
 #[pyclass(frozen, module = "tricorn._core")]
 pub struct AsgiRequest {
     pub(super) host: Arc<Host>,
-    pub(super) key: u64,
-    pub(super) received_ns: u64,
-    /// What hooks and custom loggers are shown.
-    pub(super) looked: Option<Looked>,
-    pub(super) state: Mutex<State>,
+    state: Mutex<State>,
 }
 
 #[derive(Default)]
 pub(super) struct State {
+    pub(super) key: u64,
+    received_ns: u64,
+    /// What hooks and custom loggers are shown.
+    looked: Option<Looked>,
     /// Until the answer is complete or has failed.
     pub(super) exchange: Option<Exchange>,
     /// The request's place among those in flight.
@@ -66,10 +67,21 @@ pub(super) struct State {
     /// Set while the application runs; a cycle that `end` breaks.
     pub(super) task: Option<Py<PyAny>>,
     pub(super) expires: bool,
-    /// The application has returned.
-    pub(super) ended: bool,
     /// The host counts it as running.
-    pub(super) open: bool,
+    open: bool,
+    /// The host tells it of what the engine reports.
+    waits: bool,
+}
+
+/// What is left to do for an exchange that has ended.
+pub(super) struct Ending {
+    exchange: Option<Exchange>,
+    /// The host counts it until now.
+    open: bool,
+    mark: Option<usize>,
+    /// The key that the host knows it by.
+    waits: Option<u64>,
+    receivers: Vec<Py<PyAny>>,
 }
 
 /// What `receive()` gives.
@@ -79,6 +91,18 @@ enum Incoming {
 }
 
 impl State {
+    /// Takes out what ends with the exchange.
+    pub(super) fn end(&mut self) -> Ending {
+        let waits = std::mem::replace(&mut self.waits, false);
+        Ending {
+            exchange: self.exchange.take(),
+            open: std::mem::replace(&mut self.open, false),
+            mark: self.mark.take(),
+            waits: waits.then_some(self.key),
+            receivers: std::mem::take(&mut self.receivers),
+        }
+    }
+
     /// What there is to receive now; `None` leaves it to the engine to report.
     fn poll_receive(&mut self, py: Python<'_>) -> Option<Incoming> {
         let Some(exchange) = self.exchange.as_mut().filter(|_| !self.left) else {
@@ -117,10 +141,17 @@ impl State {
 }
 
 impl AsgiRequest {
+    /// One that has no request yet.
+    pub fn of(host: &Arc<Host>) -> AsgiRequest {
+        AsgiRequest {
+            host: host.clone(),
+            state: Mutex::default(),
+        }
+    }
+
     /// Calls the application for a request.
     pub fn begin(py: Python<'_>, host: &Arc<Host>, exchange: Exchange) -> PyResult<()> {
-        let looks = host.hooks.any() || host.access.uses_python();
-        let looked = match looks {
+        let looked = match host.looks {
             true => Some(Looked::new(py, &exchange, host.access.is_enabled())?),
             false => None,
         };
@@ -136,30 +167,28 @@ impl AsgiRequest {
                 false => Err(error),
             };
         }
-        let scope = host.scopes.build(py, &exchange, Kind::Http)?;
+        let kit = host.take_kit().map_or_else(|| Kit::new(py, host), Ok)?;
+        let scopes = &host.scopes;
+        let scope = scopes.build(py, &exchange, Kind::Http, &kit.extras)?;
         let head = exchange.head();
         let received_ns = exchange.received_ns();
         let mark = host
             .slot
             .begin_request(head.method(), head.target(), received_ns / 1_000_000);
-        let request = AsgiRequest {
-            host: host.clone(),
+        *kit.request.get().lock() = State {
             key: exchange.key(),
             received_ns,
             looked,
-            state: Mutex::new(State {
-                exchange: Some(exchange),
-                open: true,
-                mark,
-                ..State::default()
-            }),
+            exchange: Some(exchange),
+            open: true,
+            mark,
+            ..State::default()
         };
-        let this = Bound::new(py, request)?;
-        let Some(task) = host.start(py, scope, this.as_any(), || this.get().lock().ended)? else {
-            return Ok(());
-        };
-        this.get().lock().task = Some(task.unbind());
-        host.add_fresh(this.unbind());
+        let (receive, send) = (kit.receive.bind(py), kit.send.bind(py));
+        let conversation = Conversation::Request(kit.request.clone_ref(py));
+        if host.call(py, scope, receive, send, conversation)? {
+            host.keep_kit(kit);
+        }
         Ok(())
     }
 
@@ -173,9 +202,7 @@ impl AsgiRequest {
         if request.lock().exchange.is_none() {
             return Ok(());
         }
-        request
-            .host
-            .wait(request.key, Waiter::Request(this.clone().unbind()));
+        Self::wait(this);
         let left = {
             let mut state = request.lock();
             let left = state.exchange.as_mut().is_some_and(Exchange::peer_has_left);
@@ -183,6 +210,18 @@ impl AsgiRequest {
             left
         };
         if left { Self::on_left(this) } else { Ok(()) }
+    }
+
+    /// Has the host tell of what the engine reports.
+    pub(super) fn wait(this: &Bound<'_, Self>) {
+        let request = this.get();
+        let key = {
+            let mut state = request.lock();
+            state.waits = true;
+            state.key
+        };
+        let waiter = Conversation::Request(this.clone().unbind());
+        request.host.wait(key, waiter);
     }
 
     /// The engine has something to report.
@@ -207,13 +246,7 @@ impl AsgiRequest {
     /// Those who wait for a message look again.
     fn wake_receivers(&self, py: Python<'_>) -> PyResult<()> {
         let receivers = std::mem::take(&mut self.lock().receivers);
-        for receiver in receivers {
-            let receiver = receiver.bind(py);
-            if !is_over(receiver)? {
-                resolve(receiver)?;
-            }
-        }
-        Ok(())
+        resolve_all(py, receivers)
     }
 
     /// The next message, if there is one.
@@ -231,8 +264,7 @@ impl AsgiRequest {
         let request = this.get();
         let future = request.host.future(this.py())?;
         request.lock().receivers.push(future.clone().unbind());
-        let waiter = Waiter::Request(this.clone().unbind());
-        request.host.wait(request.key, waiter);
+        Self::wait(this);
         Ok(future)
     }
 
@@ -253,31 +285,39 @@ impl AsgiRequest {
 
     /// The answer is complete.
     pub(super) fn finish(&self, py: Python<'_>) -> PyResult<()> {
-        let taken = self.lock().exchange.take();
-        if let Some(exchange) = taken {
+        let ending = self.lock().end();
+        self.finish_with(py, ending)
+    }
+
+    pub(super) fn finish_with(&self, py: Python<'_>, mut ending: Ending) -> PyResult<()> {
+        if let Some(exchange) = ending.exchange.take() {
             self.record(py, &exchange)?;
             exchange.finish();
         }
-        self.over(py)
+        self.settle(py, ending)
     }
 
     /// The exchange has ended.
     pub(super) fn over(&self, py: Python<'_>) -> PyResult<()> {
-        let mark = {
-            let mut state = self.lock();
-            if !std::mem::replace(&mut state.open, false) {
-                return Ok(());
-            }
-            state.mark.take()
-        };
-        if let Some(mark) = mark {
-            self.host.slot.end_request(mark);
+        let ending = self.lock().end();
+        self.settle(py, ending)
+    }
+
+    fn settle(&self, py: Python<'_>, ending: Ending) -> PyResult<()> {
+        let host = &self.host;
+        if !ending.open {
+            return Ok(());
         }
-        self.host.end_request();
-        self.host.forget(self.key);
+        if let Some(mark) = ending.mark {
+            host.slot.end_request(mark);
+        }
+        host.end_request();
+        if let Some(key) = ending.waits {
+            host.forget(key);
+        }
         // Whoever waits for the client to leave has nothing left to wait for.
-        self.wake_receivers(py)?;
-        self.host.settle_soon(py)
+        resolve_all(py, ending.receivers)?;
+        host.settle_soon(py)
     }
 
     /// Says so when the request was refused in the middle of its body.
@@ -289,20 +329,21 @@ impl AsgiRequest {
     /// The access line, then the post_request hook.
     pub(super) fn record(&self, py: Python<'_>, exchange: &Exchange) -> PyResult<()> {
         let access = &self.host.access;
-        if !access.is_enabled() && self.looked.is_none() {
+        if !access.is_enabled() && !self.host.looks {
             return Ok(());
         }
-        let (status, fields) = {
-            let state = self.lock();
-            (state.status, state.fields.clone())
+        let (status, fields, looked, received_ns) = {
+            let mut state = self.lock();
+            let fields = std::mem::take(&mut state.fields);
+            (state.status, fields, state.looked.take(), state.received_ns)
         };
-        let duration_ns = clock::now_ns().saturating_sub(self.received_ns);
+        let duration_ns = clock::now_ns().saturating_sub(received_ns);
         if access.is_enabled() && !access.uses_python() {
             let status = status.to_string();
             let source = Source::new(py, exchange, None, status.as_bytes(), &fields, duration_ns);
             access.record(&source);
         }
-        let Some(looked) = &self.looked else {
+        let Some(looked) = &looked else {
             return Ok(());
         };
         let host = &self.host;
@@ -344,6 +385,34 @@ impl AsgiRequest {
         } else {
             misplaced("the response is complete already")
         }
+    }
+
+    /// The application has returned, or raised `error`.
+    pub fn end(this: &Bound<'_, Self>, error: Option<&PyErr>) -> PyResult<()> {
+        let py = this.py();
+        let request = this.get();
+        let (exchange, task, left) = {
+            let mut state = request.lock();
+            // A last block that waits for its peer is not lost when the application does not wait with it.
+            let waits = state.backlog.back().is_some_and(|unsent| !unsent.more);
+            let exchange = match waits && error.is_none() {
+                true => None,
+                false => state.exchange.take(),
+            };
+            (exchange, state.task.take(), state.left)
+        };
+        request.host.end(py, task, error);
+        if let Some(exchange) = exchange {
+            return request.give_up(py, exchange, error);
+        }
+        match error {
+            Some(error) if !left && error.is_instance_of::<PyException>(py) => {
+                let host = &request.host;
+                host.log.exception(py, error, &host.error_in(), &[]);
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
     /// The application has ended without completing the answer.
@@ -389,6 +458,16 @@ pub fn is_over(future: &Bound<'_, PyAny>) -> PyResult<bool> {
         .is_truthy()
 }
 
+fn resolve_all(py: Python<'_>, futures: Vec<Py<PyAny>>) -> PyResult<()> {
+    for future in futures {
+        let future = future.bind(py);
+        if !is_over(future)? {
+            resolve(future)?;
+        }
+    }
+    Ok(())
+}
+
 /// Ends the wait for a future.
 pub fn resolve(future: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = future.py();
@@ -412,7 +491,7 @@ impl AsgiRequest {
                 fields,
                 trailers,
             } => {
-                request.start(status, reason(status), &fields, trailers)?;
+                request.start(status, &status_line(status), &fields, trailers)?;
                 done(py)
             }
             HttpEvent::Trailers { fields, more } => request.trailers(py, &fields, more),
@@ -471,37 +550,6 @@ impl AsgiRequest {
 
     fn detach(&self, py: Python<'_>) -> PyResult<Detached> {
         self.native_detach(py)
-    }
-
-    /// The application has returned, or raised `error`.
-    fn end(slf: &Bound<'_, Self>, error: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        let py = slf.py();
-        let request = slf.get();
-        let (exchange, task, left) = {
-            let mut state = request.lock();
-            state.ended = true;
-            // A last block that waits for its peer is not lost when the application does not wait with it.
-            let waits = state.backlog.back().is_some_and(|unsent| !unsent.more);
-            let exchange = match waits && error.is_none() {
-                true => None,
-                false => state.exchange.take(),
-            };
-            (exchange, state.task.take(), state.left)
-        };
-        request.host.end(slf.as_ptr(), error);
-        drop(task);
-        let error = error.map(|error| PyErr::from_value(error.clone()));
-        if let Some(exchange) = exchange {
-            return request.give_up(py, exchange, error.as_ref());
-        }
-        match error {
-            Some(error) if !left && error.is_instance_of::<PyException>(py) => {
-                let host = &request.host;
-                host.log.exception(py, &error, &host.error_in(), &[]);
-            }
-            _ => {}
-        }
-        Ok(())
     }
 
     /// The time after the client has left is over.

@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
@@ -38,6 +39,12 @@ pub struct Constants {
     pub websocket_extensions: Py<PyDict>,
     /// What lifespan has put there for the requests; each gets a copy.
     pub state: Option<Py<PyDict>>,
+}
+
+/// `asgi` and `extensions` of a scope.
+pub struct Extras {
+    asgi: Py<PyDict>,
+    extensions: Py<PyDict>,
 }
 
 struct Pair {
@@ -95,6 +102,7 @@ impl ScopeBuilder {
         py: Python<'py>,
         exchange: &Exchange,
         kind: Kind,
+        extras: &Extras,
     ) -> PyResult<Bound<'py, PyDict>> {
         let head = exchange.head();
         let mut caches = self.caches();
@@ -125,21 +133,39 @@ impl ScopeBuilder {
                 &subprotocols(py, head)?,
             )?;
         }
-        let extensions = match kind {
-            Kind::Http => &self.constants.http_extensions,
-            Kind::WebSocket => &self.constants.websocket_extensions,
-        };
         set(
             &scope,
             intern!(py, "extensions"),
-            &copy(extensions.bind(py))?,
+            extras.extensions.bind(py),
         )?;
-        let asgi = copy(self.constants.asgi.bind(py))?;
-        set(&scope, intern!(py, "asgi"), &asgi)?;
+        set(&scope, intern!(py, "asgi"), extras.asgi.bind(py))?;
         if let Some(state) = &self.constants.state {
             set(&scope, intern!(py, "state"), &state.bind(py).copy()?)?;
         }
         Ok(scope)
+    }
+
+    /// The dicts within a scope, for one request.
+    pub fn extras(&self, py: Python<'_>, kind: Kind) -> PyResult<Extras> {
+        let (asgi, extensions) = self.originals(kind);
+        Ok(Extras {
+            asgi: copy(asgi.bind(py))?.unbind(),
+            extensions: copy(extensions.bind(py))?.unbind(),
+        })
+    }
+
+    /// May another request have them? Not when somebody holds on to one, or has changed it.
+    pub fn are_as_new(&self, extras: &Extras, kind: Kind) -> bool {
+        let (asgi, extensions) = self.originals(kind);
+        is_unchanged(&extras.asgi, asgi) && is_unchanged(&extras.extensions, extensions)
+    }
+
+    fn originals(&self, kind: Kind) -> (&Py<PyDict>, &Py<PyDict>) {
+        let extensions = match kind {
+            Kind::Http => &self.constants.http_extensions,
+            Kind::WebSocket => &self.constants.websocket_extensions,
+        };
+        (&self.constants.asgi, extensions)
     }
 
     fn template<'py>(
@@ -316,6 +342,29 @@ impl Target {
         set(scope, intern!(py, "raw_path"), self.raw_path.bind(py))?;
         set(scope, intern!(py, "query_string"), self.query.bind(py))
     }
+}
+
+/// Is a copy that nobody else holds still what it was copied from?
+fn is_unchanged(copy: &Py<PyDict>, original: &Py<PyDict>) -> bool {
+    let (mut place, mut other) = (0, 0);
+    let (copy, original) = (copy.as_ptr(), original.as_ptr());
+    let mut entry = [std::ptr::null_mut(); 4];
+    let [key, value, wanted_key, wanted] = &mut entry;
+    // SAFETY: live dicts, which nobody changes meanwhile: the GIL is held and comparing addresses runs no Python code.
+    unsafe {
+        if ffi::Py_REFCNT(copy) != 1 || ffi::PyDict_Size(copy) != ffi::PyDict_Size(original) {
+            return false;
+        }
+        while ffi::PyDict_Next(original, &mut other, wanted_key, wanted) != 0 {
+            if ffi::PyDict_Next(copy, &mut place, key, value) == 0
+                || *key != *wanted_key
+                || *value != *wanted
+            {
+                return false;
+            }
+        }
+    }
+    true
 }
 
 /// What the client offers in Sec-WebSocket-Protocol.

@@ -9,7 +9,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 use tricorn_engine::{Channel, Exchange, Gone, Inbound, SocketConfig};
-use tricorn_proto::response::reason;
+use tricorn_proto::response::status_line;
 use tricorn_proto::ws::handshake::{DeflatePolicy, accept_key, key_is_valid, negotiate};
 use tricorn_proto::ws::{CloseCode, DeflateParams, MessageKind};
 use tricorn_proto::{AppFault, Framing, Head, Reject, RejectKind};
@@ -17,7 +17,7 @@ use tricorn_proto::{AppFault, Framing, Head, Reject, RejectKind};
 use super::answer::encode_head;
 use super::awaitable::{Receive, Receiver, done, pending};
 use super::event::{Fields, SocketEvent, misplaced, socket_event};
-use super::host::{Host, Waiter, locked};
+use super::host::{Conversation, Host, locked};
 use super::request::{bad_field, gone, is_over, resolve};
 use super::scope::Kind;
 
@@ -71,8 +71,8 @@ struct State {
     senders: Vec<Py<PyAny>>,
     /// The handshake counts as a request of the application; what follows does not.
     counted: bool,
-    /// The application has returned.
-    returned: bool,
+    /// What has taken the call of the application over.
+    task: Option<Py<PyAny>>,
 }
 
 /// What `receive()` gives.
@@ -176,7 +176,11 @@ impl AsgiSocket {
         let Some(exchange) = checked(exchange) else {
             return Ok(());
         };
-        let scope = host.scopes.build(py, &exchange, Kind::WebSocket)?;
+        let scope = {
+            let extras = host.scopes.extras(py, Kind::WebSocket)?;
+            let scopes = &host.scopes;
+            scopes.build(py, &exchange, Kind::WebSocket, &extras)?
+        };
         let socket = AsgiSocket {
             host: host.clone(),
             key: exchange.key(),
@@ -186,14 +190,22 @@ impl AsgiSocket {
                 receivers: Vec::new(),
                 senders: Vec::new(),
                 counted: true,
-                returned: false,
+                task: None,
             }),
         };
         let this = Bound::new(py, socket)?;
-        let waiter = Waiter::Socket(this.clone().unbind());
+        let waiter = Conversation::Socket(this.clone().unbind());
         this.get().host.wait(this.get().key, waiter);
-        host.start(py, scope, this.as_any(), || this.get().lock().returned)?;
-        Ok(())
+        let receive = this.getattr(intern!(py, "receive"))?;
+        let send = this.getattr(intern!(py, "send"))?;
+        let conversation = Conversation::Socket(this.unbind());
+        host.call(py, scope, &receive, &send, conversation)
+            .map(drop)
+    }
+
+    /// `task` has taken the call of the application over.
+    pub fn run_in(&self, task: Py<PyAny>) {
+        self.lock().task = Some(task);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -336,7 +348,7 @@ impl AsgiSocket {
         match std::mem::replace(&mut state.line, Line::Over) {
             Line::Connecting(mut exchange, told) => {
                 exchange.force_close();
-                let line = format!("{status} {}", reason(status));
+                let line = status_line(status);
                 let encoded = encode_head(&mut exchange, line.as_bytes(), fields);
                 if let Err(fault) = encoded {
                     state.line = Line::Connecting(exchange, told);
@@ -384,6 +396,45 @@ impl AsgiSocket {
     fn uncount(&self) {
         if std::mem::take(&mut self.lock().counted) {
             self.host.end_request();
+        }
+    }
+
+    /// The application has returned, or raised `error`.
+    pub fn end(this: &Bound<'_, Self>, error: Option<&PyErr>) -> PyResult<()> {
+        let py = this.py();
+        let socket = this.get();
+        let (line, gone_already, task) = {
+            let mut state = socket.lock();
+            let ended = state.ended.is_some();
+            let line = std::mem::replace(&mut state.line, Line::Over);
+            (line, ended, state.task.take())
+        };
+        socket.host.end(py, task, error);
+        let is_over = matches!(line, Line::Over);
+        if let Some(error) = error
+            && error.is_instance_of::<PyException>(py)
+            && !(is_over && gone_already && error.is_instance_of::<super::ClientDisconnected>(py))
+        {
+            let log = &socket.host.log;
+            log.exception(py, error, "Error in ASGI application", &[]);
+        }
+        match line {
+            Line::Connecting(exchange, _) => {
+                let status: &[u8] = match error {
+                    Some(_) => b"500 Internal Server Error",
+                    None => b"403 Forbidden",
+                };
+                socket.refuse(py, exchange, status)
+            }
+            Line::Refusing(exchange) => {
+                exchange.fail(&Reject::of(RejectKind::Internal));
+                socket.over(py)
+            }
+            Line::Open(channel) => {
+                channel.close(CloseCode::INTERNAL_ERROR, "");
+                socket.over(py)
+            }
+            Line::Over => socket.over(py),
         }
     }
 
@@ -499,45 +550,5 @@ impl AsgiSocket {
             }
         }
         done(py)
-    }
-
-    /// The application has returned, or raised `error`.
-    fn end(slf: &Bound<'_, Self>, error: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        let py = slf.py();
-        let socket = slf.get();
-        let (line, gone_already) = {
-            let mut state = socket.lock();
-            state.returned = true;
-            let ended = state.ended.is_some();
-            (std::mem::replace(&mut state.line, Line::Over), ended)
-        };
-        socket.host.end(slf.as_ptr(), error);
-        let error = error.map(|error| PyErr::from_value(error.clone()));
-        let is_over = matches!(line, Line::Over);
-        if let Some(error) = &error
-            && error.is_instance_of::<PyException>(py)
-            && !(is_over && gone_already && error.is_instance_of::<super::ClientDisconnected>(py))
-        {
-            let log = &socket.host.log;
-            log.exception(py, error, "Error in ASGI application", &[]);
-        }
-        match line {
-            Line::Connecting(exchange, _) => {
-                let status: &[u8] = match error {
-                    Some(_) => b"500 Internal Server Error",
-                    None => b"403 Forbidden",
-                };
-                socket.refuse(py, exchange, status)
-            }
-            Line::Refusing(exchange) => {
-                exchange.fail(&Reject::of(RejectKind::Internal));
-                socket.over(py)
-            }
-            Line::Open(channel) => {
-                channel.close(CloseCode::INTERNAL_ERROR, "");
-                socket.over(py)
-            }
-            Line::Over => socket.over(py),
-        }
     }
 }
