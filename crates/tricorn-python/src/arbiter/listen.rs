@@ -15,7 +15,7 @@ use rustix::fs::Mode;
 use rustix::process::umask;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use super::os_error;
+use super::{handshakes, os_error};
 
 /// Listens on a TCP address. Shape: (host, port, backlog, reuse_port) -> descriptor.
 ///
@@ -169,24 +169,11 @@ fn all_but_syn() -> [socket2::SockFilter; 5] {
 
 /// Is a client of this listener between its SYN and the end of the handshake? (It may already be sending.)
 ///
-/// False where the kernel does not tell. Source: proc_pid_net(5), state 03 of /proc/net/tcp.
+/// False where the kernel does not tell.
 #[pyfunction]
 pub(super) fn handshake_in_progress(fd: RawFd) -> PyResult<bool> {
     let address = borrowed(fd, |socket| socket.local_addr())?.as_socket();
-    let Some(address) = address else {
-        return Ok(false);
-    };
-    let port = format!(":{:04X}", address.port());
-    let is_ours = |line: &str| {
-        let mut words = line.split_ascii_whitespace().skip(1);
-        let local = words.next().is_some_and(|local| local.ends_with(&port));
-        local && words.nth(1) == Some("03")
-    };
-    let tables = ["/proc/self/net/tcp", "/proc/self/net/tcp6"];
-    let found = tables
-        .into_iter()
-        .any(|table| std::fs::read_to_string(table).is_ok_and(|text| text.lines().any(is_ours)));
-    Ok(found)
+    Ok(address.is_some_and(|address| handshakes::in_progress(&address)))
 }
 
 /// Ends the listening itself, in every process that holds the socket: newcomers are refused from now on.

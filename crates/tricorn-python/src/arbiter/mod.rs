@@ -3,6 +3,7 @@
 //! Python's part (`tricorn.arbiter.Arbiter`) carries what hooks and configuration files touch; the loop,
 //! and everything that must not lose an event, is here.
 mod core;
+mod handshakes;
 mod listen;
 mod signals;
 mod slot;
