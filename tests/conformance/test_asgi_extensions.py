@@ -116,9 +116,10 @@ def test_a_descriptor_between_blocks(asgi, file):
 # ---- trailers
 @TRICORN
 @pytest.mark.parametrize("parts", ["", "?parts"])
-def test_trailers_are_sent_to_who_wants_them(asgi, parts):
+@pytest.mark.parametrize("wishes", [["trailers"], ["gzip;q=0.5, Trailers"], ["gzip", "trailers"]])
+def test_trailers_are_sent_to_who_wants_them(asgi, parts, wishes):
     with asgi.connect() as client:
-        response = client.request("GET", f"/trailers{parts}", [("TE", "trailers")])
+        response = client.request("GET", f"/trailers{parts}", [("TE", wish) for wish in wishes])
         assert (response.framing, response.body) == ("chunked", b"body")
         assert response.get("Trailer") == "x-sum, x-more"
         assert response.trailers == [("x-sum", "42"), ("x-more", "yes")]

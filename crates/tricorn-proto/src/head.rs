@@ -108,6 +108,15 @@ impl Head {
             .map(|field| self.slice(field.value))
     }
 
+    /// The members of a comma-separated list, from all fields of that name.
+    pub fn listed<'a>(&'a self, name: &'static [u8]) -> impl Iterator<Item = &'a [u8]> {
+        self.fields
+            .iter()
+            .filter(move |field| self.slice(field.name).eq_ignore_ascii_case(name))
+            .flat_map(|field| self.slice(field.value).split(|&byte| byte == b','))
+            .map(<[u8]>::trim_ascii)
+    }
+
     pub fn is_http_1_1(&self) -> bool {
         self.version >= (1, 1)
     }

@@ -320,8 +320,6 @@ pub fn encode_head(
 }
 
 fn wants_trailers(head: &Head) -> bool {
-    head.field(b"te").is_some_and(|value| {
-        let mut codings = value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
-        codings.any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
-    })
+    head.listed(b"te")
+        .any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
 }

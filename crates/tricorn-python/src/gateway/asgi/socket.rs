@@ -124,16 +124,9 @@ pub fn is_handshake(head: &Head) -> bool {
     upgrade
         && head.method() == b"GET"
         && head.is_http_1_1()
-        && listed(head, b"connection").any(|option| option.eq_ignore_ascii_case(b"upgrade"))
-}
-
-/// The members of a comma-separated list, from all fields of that name.
-fn listed<'a>(head: &'a Head, name: &'static [u8]) -> impl Iterator<Item = &'a [u8]> {
-    let fields = head.fields.iter();
-    fields
-        .filter(move |field| head.slice(field.name).eq_ignore_ascii_case(name))
-        .flat_map(|field| head.slice(field.value).split(|&byte| byte == b','))
-        .map(<[u8]>::trim_ascii)
+        && head
+            .listed(b"connection")
+            .any(|option| option.eq_ignore_ascii_case(b"upgrade"))
 }
 
 /// Answers a handshake that is none. Returns the exchange of a proper one.
@@ -464,7 +457,7 @@ fn open(
 ) -> Result<Option<DeflateParams>, AppFault> {
     let head = exchange.head();
     let accept = accept_key(head.field(b"sec-websocket-key").unwrap_or_default());
-    let offers: Vec<&[u8]> = listed(head, b"sec-websocket-extensions").collect();
+    let offers: Vec<&[u8]> = head.listed(b"sec-websocket-extensions").collect();
     let offers = offers.join(&b","[..]);
     let agreed = settings
         .deflate
