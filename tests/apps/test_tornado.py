@@ -509,6 +509,16 @@ def test_a_missing_or_old_tornado_is_one_line_and_exit_code_1(server, tmp_path, 
 
 
 @pytest.mark.servers("tricorn")
+@pytest.mark.parametrize("given", ["", "request_buffering = False\n"])
+def test_a_setting_about_bodies_is_said_to_have_no_effect(server, given):
+    running = server.start("web:app", worker="tornado", config=given)
+    assert running.request("POST", "/seekable", body=b"whole").body == b"same"
+    assert running.stop() == 0
+    warned = running.log.matches(r"\[WARNING\] Tornado worker does not use request_buffering: WSGI")
+    assert len(warned) == bool(given)
+
+
+@pytest.mark.servers("tricorn")
 def test_a_wsgi_generator_leaves_the_loop_to_others_while_its_client_is_slow(server):
     running = server.start("tornado_site:plain", worker="tornado")
     with running.connect() as slow:

@@ -22,6 +22,15 @@ class TornadoWorker(LoopWorker):
     def setup(cls):
         need("tornado", "tornado", "6.5")
 
+    @classmethod
+    def check_config(cls, cfg, log):
+        # Which kind of application it will be is not known before a worker has loaded it.
+        if cfg.settings["request_buffering"].given:
+            log.warning(
+                "Tornado worker does not use request_buffering: WSGI applications get their bodies whole,"
+                " native ones as they come."
+            )
+
     def init_process(self):
         # A loop of this process's own, before the application is imported: it may put callbacks there.
         asyncio.set_event_loop(asyncio.new_event_loop())
