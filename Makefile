@@ -84,10 +84,12 @@ needs-lint: needs
 	@touch $@
 
 # Zope pins much of what it stands on, so it lives apart; the extension is the one of $(venv).
-.make/zope: tests/requirements-zope.txt .make/venv
+.make/zope: tests/requirements-zope.txt tests/requirements-relstorage.txt .make/venv
 	@echo 'Installing a Zope for the tests ...'
 	@$(PYTHON) -m venv --clear .venv-zope
 	@.venv-zope/bin/pip install -q --disable-pip-version-check -r tests/requirements-zope.txt
+	@.venv-zope/bin/pip install -q --disable-pip-version-check -r tests/requirements-relstorage.txt \
+	  || echo 'RelStorage did not install: the test of it will be skipped' >&2
 	@touch $@
 
 # The versions are those of the example, where they are pinned for buildout.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,3 +57,15 @@ def zeo_instance(instance) -> Iterator:
     with instance.zeo() as port:
         instance.write_conf(zeo_port=port)
         yield instance
+
+
+@pytest.fixture
+def relstorage_instance(zope_bin, tmp_path):
+    """One whose objects are in SQLite: made anew, since the files of the others are no use there."""
+    look = [zope_bin / "python", "-c", "import relstorage.adapters.sqlite"]
+    if subprocess.run(look, capture_output=True).returncode != 0:
+        pytest.skip("no RelStorage here: it did not install into .venv-zope when `make test-zope` made that")
+    made = playground.Instance(tmp_path / "instance", zope_bin)
+    made.make()
+    made.furnish(relstorage=True)
+    return made

@@ -49,6 +49,15 @@ ZEO_STORAGE = """
     shared-blob-dir on
   </zeoclient>
 """
+RELSTORAGE = """
+  %import relstorage
+  <relstorage>
+    blob-dir $INSTANCE/var/blobs
+    <sqlite3>
+      data-dir $INSTANCE/var/sqlite
+    </sqlite3>
+  </relstorage>
+"""
 ZEO_CONF = """
 <zeo>
   address 127.0.0.1:{port}
@@ -90,18 +99,21 @@ class Instance:
         tool = [self.bin / "mkwsgiinstance", "-d", self.folder, "-u", f"{USER}:{self.password}"]
         subprocess.run(tool, check=True, stdout=subprocess.DEVNULL)
 
-    def furnish(self, megabytes: int = 1) -> None:
-        """Blobs, the package of the exhibits, and something to show."""
+    def furnish(self, megabytes: int = 1, **database) -> None:
+        """Blobs, the package of the exhibits, and something to show, in a `database` as for `write_conf`."""
         blobs = self.folder / "var" / "blobs"
         blobs.mkdir(mode=0o700)
         includes = self.folder / "etc" / "package-includes"
         includes.mkdir()
         (includes / "exhibit-configure.zcml").write_text('<include package="exhibit"/>\n')
-        self.write_conf()
+        self.write_conf(**database)
         self.console(HERE / "exhibit" / "seed.py", str(megabytes))
 
-    def write_conf(self, zeo_port: int | None = None, more: str = "") -> None:
-        storage = FILE_STORAGE if zeo_port is None else ZEO_STORAGE.format(port=zeo_port)
+    def write_conf(self, zeo_port: int | None = None, relstorage: bool = False, more: str = "") -> None:
+        """A FileStorage, unless a port of ZEO or RelStorage (in SQLite) is asked for."""
+        storage = RELSTORAGE if relstorage else FILE_STORAGE
+        if zeo_port is not None:
+            storage = ZEO_STORAGE.format(port=zeo_port)
         self.conf.write_text(ZOPE_CONF.format(folder=self.folder, storage=storage, more=more))
 
     def write_ini(self, server: str) -> Path:

@@ -147,6 +147,25 @@ def test_paste_option_serves_an_instance_with_its_server_section(zeo_instance, s
     running.wait_for_workers(2)
 
 
+def test_workers_on_relstorage_lose_no_update_and_make_connections_of_their_own(relstorage_instance, server):
+    ini = relstorage_instance.write_ini("use = egg:tricorn#main\nlisten = 127.0.0.1:0")
+    python = (str(relstorage_instance.bin / "python"),)
+    options = ("--paste", str(ini), "-w", "2", "--threads", "4")
+    running = server.start(None, *options, python=python, env=relstorage_instance.env)
+    answered = sum((at_once(running, "/@@exhibit-count?pause=0.005", 20) for _ in range(5)), Counter())
+    assert answered[200] >= 99, answered
+    assert int(running.request("GET", "/@@exhibit-value").body) == answered[200]
+    assert at_once(running, "/@@exhibit-pause?seconds=0.1", 80) == {200: 80}
+    made = connections(running, times=20)
+    assert set(made) <= set(running.workers())
+    assert set(made.values()) == {4}
+    assert json.loads(running.request("GET", "/@@exhibit-connections").body)["storage"] == "RelStorage"
+    # The blob is in the database; each worker fetches it into the folder that they share.
+    assert len(running.request("GET", "/@@exhibit-download").body) == 1024 * 1024
+    assert running.stop(signal.SIGTERM, seconds=10) == 0
+    assert "Traceback" not in running.log.text()
+
+
 def test_paste_option_with_workers_on_a_file_storage_says_why_it_stops(instance, server):
     ini = instance.write_ini("use = egg:tricorn#main\nlisten = 127.0.0.1:0")
     python = (str(instance.bin / "python"),)
