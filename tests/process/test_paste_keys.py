@@ -112,6 +112,10 @@ def test_unix_socket_has_the_permissions_that_were_asked_for(paste, tmp_path, ke
         ("outbuf_overflow = 4000", "response_buffer_memory", "4000"),
         ("trusted_proxy = 10.0.0.1", "forwarded_allow_ips", "['10.0.0.1']"),
         ("trusted_proxy = *", "forwarded_allow_ips", "['*']"),
+        ("trusted_proxy = localhost", "forwarded_allow_ips", "[]"),
+        # Waitress believes no other field unless it is told to, and with this line not even that one.
+        ("trusted_proxy = *", "secure_scheme_headers", "{'X-FORWARDED-PROTO': 'https'}"),
+        ("trusted_proxy_headers = x-forwarded-for", "secure_scheme_headers", "{}"),
         ("max_number_headers = 20", "limit_request_fields", "20"),
         ("keepalive_timeout = 9", "keepalive", "9"),
         ("backlog = 99", "backlog", "99"),
@@ -149,13 +153,117 @@ def test_sections_that_are_widespread_give_no_warning(paste):
     assert running_warnings(paste("\n".join(keys))) == []
 
 
+def warning_about(paste, *keys):
+    (line,) = running_warnings(paste("\n".join(("trusted_proxy = 127.0.0.1", *keys))))
+    return line
+
+
+@pytest.mark.parametrize(
+    ("keys", "advice"),
+    [
+        (("ident = Apache",), "ident (the Server field always says tricorn: let the proxy replace or remove"),
+        (
+            ("trusted_proxy_headers = X-Forwarded-Proto, X-Forwarded-For", "trusted_proxy_count = 2"),
+            "trusted_proxy_headers = x-forwarded-for (REMOTE_ADDR stays the address of the proxy:",
+        ),
+        (("trusted_proxy_headers = x-forwarded-host",), "let the proxy pass the client's Host"),
+        (("trusted_proxy_headers = x-forwarded-port",), "let the proxy pass it there"),
+        (("trusted_proxy_headers = forwarded",), "let the proxy send X-Forwarded-Proto, and name that"),
+        (("log_untrusted_proxy_headers = on",), "set that, too"),
+    ],
+)
+def test_warning_about_a_key_of_proxies_says_what_to_do_instead(paste, keys, advice):
+    line = warning_about(paste, *keys)
+    assert advice in line
+    assert ("trusted_proxy_count = 2" in line) == ("trusted_proxy_count = 2" in keys)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ("ident = tricorn",),
+        ("trusted_proxy_headers = x-forwarded-proto", "trusted_proxy_count = 3"),
+        ("trusted_proxy_headers = x-forwarded-by", "log_untrusted_proxy_headers = off"),
+        ("clear_untrusted_proxy_headers = on", "log_untrusted_proxy_headers = on"),
+    ],
+)
+def test_keys_of_proxies_that_have_their_effect_give_no_warning(paste, keys):
+    assert running_warnings(paste("\n".join(("trusted_proxy = 127.0.0.1", *keys)))) == []
+
+
+HTTPS = ("X-Forwarded-Proto", "https")
+
+
+@pytest.mark.parametrize(
+    ("keys", "field", "scheme"),
+    [
+        ("trusted_proxy = 127.0.0.1", HTTPS, "https"),
+        ("trusted_proxy = 127.0.0.1", ("X-Forwarded-Ssl", "on"), "http"),
+        ("trusted_proxy = 10.0.0.1", HTTPS, "http"),
+        ("trusted_proxy = localhost", HTTPS, "http"),
+        ("trusted_proxy =", HTTPS, "http"),
+        ("trusted_proxy = *\ntrusted_proxy_headers = x-forwarded-proto", HTTPS, "https"),
+        ("trusted_proxy = *\ntrusted_proxy_headers = x-forwarded-for", HTTPS, "http"),
+    ],
+)
+def test_scheme_is_that_of_the_trusted_field_of_the_trusted_proxy(paste, keys, field, scheme):
+    assert answer(paste(keys), fields=[field])["scheme"] == scheme
+
+
+def test_proxy_on_a_unix_socket_is_the_localhost_of_waitress(paste, tmp_path):
+    running = paste(f"unix_socket = {tmp_path}/s\ntrusted_proxy = localhost", listen=False)
+    assert answer(running, fields=[HTTPS])["scheme"] == "https"
+
+
+def test_scheme_fields_that_somebody_has_given_are_kept_beside_trusted_proxy(paste, tmp_path):
+    (tmp_path / "conf.py").write_text("secure_scheme_headers = {'X-SCHEME': 'https'}\n")
+    settings = configuration(paste, f"config = {tmp_path}/conf.py\ntrusted_proxy = *")
+    assert settings["secure_scheme_headers"] == "{'X-SCHEME': 'https'}"
+
+
+@pytest.mark.parametrize(
+    ("keys", "seen"),
+    [
+        ("", "HTTP_FORWARDED HTTP_X_FORWARDED_FOR HTTP_X_FORWARDED_PROTO"),
+        ("clear_untrusted_proxy_headers = off", "HTTP_FORWARDED HTTP_X_FORWARDED_FOR HTTP_X_FORWARDED_PROTO"),
+        ("trusted_proxy = 10.0.0.1\nclear_untrusted_proxy_headers = on", ""),
+        ("trusted_proxy = 127.0.0.1\nclear_untrusted_proxy_headers = on", "HTTP_X_FORWARDED_PROTO"),
+        (
+            "trusted_proxy = *\nclear_untrusted_proxy_headers = on\ntrusted_proxy_headers = x-forwarded-for",
+            "HTTP_X_FORWARDED_FOR",
+        ),
+        ("forwarded_allow_ips = 127.0.0.0/8\nclear_untrusted_proxy_headers = on", "HTTP_X_FORWARDED_PROTO"),
+    ],
+)
+def test_application_sees_the_fields_of_proxies_unless_they_are_cleared(paste, keys, seen):
+    fields = [HTTPS, ("X-Forwarded-For", "192.0.2.1"), ("Forwarded", "for=192.0.2.1")]
+    assert answer(paste(keys), fields=fields)["proxy_fields"] == seen
+
+
+def test_cleared_fields_are_logged_where_that_was_asked_for(paste):
+    verbs = ("clear", "log")
+    keys = "\n".join(f"{verb}_untrusted_proxy_headers = on" for verb in verbs)
+    running = paste(f"trusted_proxy = 10.0.0.1\nworkers = 2\n{keys}")
+    assert answer(running, fields=[("X-Forwarded-For", "192.0.2.1")])["proxy_fields"] == ""
+    running.wait_for_line("WARNING.*Removed untrusted headers of 127.0.0.1: X-Forwarded-For")
+    assert answer(running)["proxy_fields"] == ""
+    assert len(running.log.matches("Removed untrusted")) == 1
+
+
 def running_warnings(running):
     return [match.string for match in running.log.matches("(?i)warning")]
 
 
-def test_setting_under_two_names_is_refused(paste):
-    text = refusal(paste("keepalive = 1\nchannel_timeout = 2", wait=None))
-    assert "channel_timeout = 2" in text and "keepalive" in text
+@pytest.mark.parametrize(
+    ("ours", "foreign"),
+    [
+        ("keepalive = 1", "channel_timeout = 2"),
+        ('secure_scheme_headers = {"X-SCHEME": "https"}', "trusted_proxy_headers = x-forwarded-proto"),
+    ],
+)
+def test_setting_under_two_names_is_refused(paste, ours, foreign):
+    text = refusal(paste(f"{ours}\n{foreign}", wait=None))
+    assert foreign in text and ours.split()[0] in text
 
 
 @pytest.mark.parametrize(
@@ -164,6 +272,8 @@ def test_setting_under_two_names_is_refused(paste):
         ("threads = many", "threads = many"),
         ("connection_limit = few", "connection_limit = few"),
         ("unix_socket_perms = rwx", "octal"),
+        ("trusted_proxy = proxy.example", "trusted_proxy = proxy.example"),
+        ("trusted_proxy_headers = x-real-ip", "x-real-ip: waitress knows x-forwarded-proto"),
         ("worker_class = no.such.Class", "no.such.Class"),
     ],
 )
@@ -260,6 +370,13 @@ def test_paste_option_reads_the_server_section(paste, server):
     running = server.start(None, "--paste", str(paste.ini))
     assert answer(running)["scheme"] == "https"
     running.wait_for_workers(2)
+
+
+def test_paste_option_clears_the_fields_of_proxies_for_whom_the_command_line_trusts(paste, server):
+    paste.write("trusted_proxy = 127.0.0.1\nclear_untrusted_proxy_headers = on")
+    for options, seen in (((), "HTTP_X_FORWARDED_PROTO"), (("--forwarded-allow-ips", "10.0.0.1"), "")):
+        running = server.start(None, "--paste", str(paste.ini), *options)
+        assert answer(running, fields=[HTTPS])["proxy_fields"] == seen
 
 
 def test_command_line_wins_over_the_server_section(paste, server):

@@ -1,12 +1,14 @@
 """The keys of a `[server:main]` section: every setting by its name, and the keys of other servers.
 
-Invariant: what a key of waitress, pyruvate or the shim of bjoern means here stands in one table, `FOREIGN`;
-in an ini file made for one of them only the `use =` line has to change. A key without a meaning here is
-collected for one warning; a key that nobody knows is an error.
+Invariant: what a key of waitress, pyruvate or the shim of bjoern means here stands in one table, `FOREIGN`,
+and for the fields of proxies, whose keys hang together, in `tricorn.app.paste_proxy`; in an ini file made for
+one of those servers only the `use =` line has to change. A key without a meaning here is collected for one
+warning; a key that nobody knows is an error.
 
 Sources: waitress 3.0 (`waitress.adjustments`), pyruvate 1.6, dataflake.wsgi.bjoern 2.2, and Gunicorn.
 """
 
+from tricorn.app import paste_proxy
 from tricorn.config import read_text
 from tricorn.errors import ConfigError, NotImplementedYet
 
@@ -29,7 +31,10 @@ class Idle:
 
 def _umask(text):
     """The mask that gives a socket the permissions `text` (octal)."""
-    return 0o777 & ~int(text, 8)
+    try:
+        return 0o777 & ~int(text, 8)
+    except ValueError:
+        raise ValueError("permissions as octal digits were wanted, such as 660") from None
 
 
 _TRUE = ("true", "yes", "on", "1")
@@ -44,16 +49,13 @@ FOREIGN = {
     "max_request_header_size": Means("limit_request_field_size"),
     "inbuf_overflow": Means("request_buffer_memory"),
     "outbuf_overflow": Means("response_buffer_memory"),
-    "trusted_proxy": Means("forwarded_allow_ips"),
+    "trusted_proxy": Means("forwarded_allow_ips", paste_proxy.trusted_peers),
     "unix_socket_perms": Means("umask", _umask),
-    "trusted_proxy_count": Idle("only the peer itself is trusted, never a chain of proxies", "1"),
-    "trusted_proxy_headers": Idle(
-        "of a trusted proxy the scheme is taken, host and client address are the application's business",
-        "x-forwarded-proto",
+    "ident": Idle(
+        "the Server field always says tricorn: let the proxy replace or remove it, as nginx does unasked"
+        " and HAProxy by `http-response del-header Server`",
+        "tricorn",
     ),
-    "clear_untrusted_proxy_headers": Idle("headers reach the application as they came", *_FALSE),
-    "log_untrusted_proxy_headers": Idle("headers of untrusted peers are not logged", *_FALSE),
-    "ident": Idle("the Server field always says tricorn"),
     "server_name": Idle("SERVER_NAME is the address that the client reached", "waitress.invalid"),
     "expose_tracebacks": Idle("tracebacks go to the error log, never to a client", *_FALSE),
     "log_socket_errors": Idle("clients that leave are not logged", *_FALSE),
@@ -94,9 +96,14 @@ class Section:
         self.settings = {}
         self.keys = {}
         self.idle = []
+        # Settings that follow from a key unless somebody gives them.
+        self.implied = {}
         self.config = None
         self.url_scheme = None
         self.url_prefix = ""
+        # Which fields the application may see; None: all.
+        self.seen_fields = None
+        self.logs_unseen = False
         self._known = known
         self._ours = ours
         conf = {key.lower(): value for key, value in conf.items() if value is not None}
@@ -110,6 +117,7 @@ class Section:
         self._take_addresses(conf)
         for key in [key for key in conf if key in known]:
             self._set(key, key, conf.pop(key))
+        self._take_proxy(conf)
         for key, value in conf.items():
             self._take_foreign(key, value)
 
@@ -122,6 +130,9 @@ class Section:
 
         Errors: ConfigError for a value that a setting does not take.
         """
+        for name, value in self.implied.items():
+            if not cfg.settings[name].given:
+                cfg.set(name, value)
         for name, value in self.settings.items():
             try:
                 cfg.set(name, value)
@@ -141,22 +152,50 @@ class Section:
         if meaning is None:
             raise ConfigError(f"No configuration setting for: {key} (in the server section of {self.source})")
         if isinstance(meaning, Means):
-            if meaning.setting in self.settings:
-                raise ConfigError(
-                    f"{key} = {value} is the setting {meaning.setting}, which the server section of"
-                    f" {self.source} sets as well: leave one of them out"
-                )
-            self._set(meaning.setting, key, self._converted(key, value, meaning.convert))
+            self._set_once(meaning.setting, key, value, meaning.convert)
         elif str(value).strip().lower() not in meaning.agreed:
             self.idle.append(f"{key} ({meaning.reason})")
+
+    def _take_proxy(self, conf):
+        """Waitress's keys about the fields of proxies, but for the proxy's address."""
+        text = str(conf.pop("trusted_proxy_headers", ""))
+        fields = self._converted("trusted_proxy_headers", text, paste_proxy.trusted_fields)
+        scheme_headers = paste_proxy.scheme_headers(fields)
+        if text.strip():
+            self._set_once("secure_scheme_headers", "trusted_proxy_headers", text, lambda _: scheme_headers)
+        elif "trusted_proxy" in conf:
+            # Waitress believes no other field about the scheme.
+            self.implied["secure_scheme_headers"] = scheme_headers
+        self.idle += paste_proxy.without_effect(fields, str(conf.pop("trusted_proxy_count", "")).strip())
+        clears, logs = (
+            str(conf.pop(f"{verb}_untrusted_proxy_headers", "")).strip().lower() not in _FALSE
+            for verb in ("clear", "log")
+        )
+        if clears:
+            self.seen_fields = fields
+            self.logs_unseen = logs
+        elif logs:
+            reason = "it logs what clear_untrusted_proxy_headers removes: set that, too"
+            self.idle.append(f"log_untrusted_proxy_headers ({reason})")
+
+    def _set_once(self, name, key, value, convert):
+        """Set a setting from another server's key.
+
+        Errors: ConfigError when the section sets it by its name, too.
+        """
+        if name in self.settings:
+            raise ConfigError(
+                f"{key} = {value} is the setting {name}, which the server section of"
+                f" {self.source} sets as well: leave one of them out"
+            )
+        self._set(name, key, self._converted(key, value, convert))
 
     def _converted(self, key, value, convert):
         try:
             return convert(value)
-        except ValueError:
+        except ValueError as error:
             raise ConfigError(
-                f"{key} = {value} in the server section of {self.source} is not understood:"
-                " permissions as octal digits were wanted, such as 660"
+                f"{key} = {value} in the server section of {self.source} is not understood: {error}"
             ) from None
 
     def _set(self, name, key, value):

@@ -12,6 +12,7 @@ import sys
 
 from tricorn.app.base import Application, run_telling_errors
 from tricorn.app.paste_keys import Section
+from tricorn.app.paste_proxy import Cleared
 from tricorn.errors import ConfigError
 
 # In the place of waitress, without a word about workers or threads: as many threads as waitress has.
@@ -107,8 +108,10 @@ class Placed:
         return self.app(environ, start_response)
 
 
-def place(app, section):
-    """`app`, where the section wants it."""
+def place(app, section, cfg):
+    """`app` where the section wants it, with the fields that the section lets through."""
+    if section.seen_fields is not None:
+        app = Cleared(app, section.seen_fields, cfg.forwarded_allow_ips, section.logs_unseen)
     prefix = section.url_prefix.strip("/")
     if not section.url_scheme and not prefix:
         return app
@@ -219,7 +222,7 @@ class PasteApplication(Application):
 
     def serve(self, app, arbiter):
         """Serve what the runner has loaded, with `arbiter`; returns when told to stop."""
-        self.callable = place(app, self.section)
+        self.callable = place(app, self.section, self.cfg)
         if self.cfg.print_config:
             print(self.cfg)
         if self.cfg.print_config or self.cfg.check_config:
@@ -241,7 +244,7 @@ class PasteApplication(Application):
         worker = run_telling_errors(arbiter.run)
 
         def serve_in_worker(app):
-            self.callable = place(app, self.section)
+            self.callable = place(app, self.section, self.cfg)
             arbiter.serve(worker)
 
         return serve_in_worker

@@ -75,7 +75,7 @@ class WSGIApplication(Application):
         from tricorn.app.pasterapp import get_wsgi_app, place
 
         app = get_wsgi_app(self.app_uri, defaults=self.cfg.paste_global_conf)
-        return app if self.section is None else place(app, self.section)
+        return app if self.section is None else place(app, self.section, self.cfg)
 
     def load(self):
         if self.cfg.paste:
