@@ -337,6 +337,11 @@ impl Helm {
         }
     }
 
+    /// Another call of the same step begins: many quick ones are not a slow one.
+    pub fn go_on(&self, now_ns: u64) {
+        self.call_started_ns.store(now_ns, Ordering::Relaxed);
+    }
+
     /// The loop goes on to its other business.
     pub fn end_step(&self, me: u32) {
         let before = Word(self.word.swap(

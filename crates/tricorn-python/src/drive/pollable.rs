@@ -90,9 +90,11 @@ impl Pollable {
         if running >= self.most {
             return Ok(None);
         }
-        let Some(exchange) = self.station.engine().next_ready(clock::now_ns()) else {
+        let now_ns = clock::now_ns();
+        let Some(exchange) = self.station.engine().next_ready(now_ns) else {
             return Ok(None);
         };
+        self.helm.go_on(now_ns);
         self.station.count_request(py)?;
         Ok(Some(exchange))
     }

@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use tricorn_scoreboard::Slot;
 
+use super::extras::Original;
 use super::kit::Kit;
 use super::request::AsgiRequest;
 use super::scope::{Constants, ScopeBuilder};
@@ -341,8 +342,8 @@ impl Host {
     }
 
     /// Keeps a kit for the next request if nobody else does.
-    pub fn keep_kit(&self, kit: Kit) {
-        if kit.is_as_new(&self.scopes) {
+    pub fn keep_kit(&self, mut kit: Kit) {
+        if kit.may_serve_again(&self.scopes) {
             let before = locked(&self.kit).replace(kit);
             drop(before);
         }
@@ -401,19 +402,19 @@ fn outside(py: Python<'_>) -> PyResult<Py<PyDict>> {
     Ok(dict.unbind())
 }
 
-fn versions(py: Python<'_>) -> PyResult<Py<PyDict>> {
+fn versions(py: Python<'_>) -> PyResult<Original> {
     let dict = PyDict::new(py);
     dict.set_item("version", "3.0")?;
     dict.set_item("spec_version", "2.4")?;
-    Ok(dict.unbind())
+    Ok(Original::of(dict))
 }
 
-fn extensions(py: Python<'_>, names: &[&str]) -> PyResult<Py<PyDict>> {
+fn extensions(py: Python<'_>, names: &[&str]) -> PyResult<Original> {
     let dict = PyDict::new(py);
     for name in names {
         dict.set_item(name, PyDict::new(py))?;
     }
-    Ok(dict.unbind())
+    Ok(Original::of(dict))
 }
 
 pub fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

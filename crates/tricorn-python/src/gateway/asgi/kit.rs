@@ -8,9 +8,10 @@ use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 
+use super::extras::Extras;
 use super::host::Host;
 use super::request::AsgiRequest;
-use super::scope::{Extras, Kind, ScopeBuilder};
+use super::scope::{Kind, ScopeBuilder};
 
 pub struct Kit {
     pub request: Py<AsgiRequest>,
@@ -34,7 +35,7 @@ impl Kit {
     }
 
     /// Nobody else holds any part of it, or has changed one. Without a GIL the counts say nothing.
-    pub fn is_as_new(&self, scopes: &ScopeBuilder) -> bool {
+    pub fn may_serve_again(&mut self, scopes: &ScopeBuilder) -> bool {
         let count = |object: *mut ffi::PyObject| {
             // SAFETY: a live object of the kit's; with the GIL held its count does not change meanwhile.
             unsafe { ffi::Py_REFCNT(object) }
@@ -43,6 +44,6 @@ impl Kit {
             && count(self.request.as_ptr()) == OWN_REFERENCES
             && count(self.receive.as_ptr()) == 1
             && count(self.send.as_ptr()) == 1
-            && scopes.are_as_new(&self.extras, Kind::Http)
+            && scopes.may_serve_again(&mut self.extras, Kind::Http)
     }
 }

@@ -5,6 +5,8 @@
 mod answer;
 mod awaitable;
 mod event;
+mod extras;
+mod fields;
 mod hooks;
 mod host;
 mod kit;

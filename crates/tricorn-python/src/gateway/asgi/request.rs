@@ -167,9 +167,9 @@ impl AsgiRequest {
                 false => Err(error),
             };
         }
-        let kit = host.take_kit().map_or_else(|| Kit::new(py, host), Ok)?;
+        let mut kit = host.take_kit().map_or_else(|| Kit::new(py, host), Ok)?;
         let scopes = &host.scopes;
-        let scope = scopes.build(py, &exchange, Kind::Http, &kit.extras)?;
+        let scope = scopes.build(py, &exchange, Kind::Http, &mut kit.extras)?;
         let head = exchange.head();
         let received_ns = exchange.received_ns();
         let mark = host

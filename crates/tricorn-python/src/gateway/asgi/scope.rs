@@ -1,25 +1,23 @@
 //! The scope of an ASGI connection: a dict copied from a template and filled for one request.
 //!
-//! Invariants: names are lower-case bytes, in the order of the wire; what peers send never makes a cache grow; secrets are
-//! not kept. Source: the ASGI specification, "HTTP & WebSocket", 2.4.
+//! Invariant: what peers send never makes a cache grow. Source: the ASGI specification, "HTTP & WebSocket", 2.4.
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 use tricorn_engine::{Exchange, ListenerInfo, Peer};
 use tricorn_proto::{Head, Scheme};
 
-use crate::gateway::cache::{NameKind, kind_of};
+use super::extras::{Extras, Original};
+use super::fields::FieldCache;
 use crate::gateway::environ::{copy, protocol, set};
 use crate::gateway::text;
 
-const PAIRS: usize = 1024;
 const TARGETS: usize = 256;
 const CLIENTS: usize = 256;
-/// Longer names, values and targets are made anew each time.
+/// Longer targets are made anew each time.
 const LONGEST: usize = 256;
 const TEMPLATES: usize = 64;
 
@@ -34,23 +32,11 @@ pub enum Kind {
 pub struct Constants {
     pub root_path: String,
     /// The versions.
-    pub asgi: Py<PyDict>,
-    pub http_extensions: Py<PyDict>,
-    pub websocket_extensions: Py<PyDict>,
+    pub asgi: Original,
+    pub http_extensions: Original,
+    pub websocket_extensions: Original,
     /// What lifespan has put there for the requests; each gets a copy.
     pub state: Option<Py<PyDict>>,
-}
-
-/// `asgi` and `extensions` of a scope.
-pub struct Extras {
-    asgi: Py<PyDict>,
-    extensions: Py<PyDict>,
-}
-
-struct Pair {
-    name: Box<[u8]>,
-    value: Box<[u8]>,
-    tuple: Py<PyTuple>,
 }
 
 struct Target {
@@ -68,7 +54,7 @@ struct Template {
 }
 
 struct Caches {
-    pairs: Vec<Option<Pair>>,
+    fields: FieldCache,
     targets: Vec<Option<Target>>,
     clients: Vec<Option<(SocketAddr, Py<PyTuple>)>>,
     templates: Vec<Template>,
@@ -85,7 +71,7 @@ impl ScopeBuilder {
         ScopeBuilder {
             constants,
             caches: Mutex::new(Caches {
-                pairs: (0..PAIRS).map(|_| None).collect(),
+                fields: FieldCache::new(),
                 targets: (0..TARGETS).map(|_| None).collect(),
                 clients: (0..CLIENTS).map(|_| None).collect(),
                 templates: Vec::new(),
@@ -102,65 +88,61 @@ impl ScopeBuilder {
         py: Python<'py>,
         exchange: &Exchange,
         kind: Kind,
-        extras: &Extras,
+        extras: &mut Extras,
     ) -> PyResult<Bound<'py, PyDict>> {
         let head = exchange.head();
         let mut caches = self.caches();
-        let scope = self.template(py, &mut caches, exchange, kind)?;
+        let (scope, has_target) = match extras.scope(py, exchange)? {
+            Some(scope) => scope,
+            None => {
+                let bare = self.template(py, &mut caches, exchange, kind)?;
+                extras.keep(py, exchange, &bare)?;
+                extras.put(py, &bare)?;
+                (bare, false)
+            }
+        };
         if head.version != (1, 1) {
             let version = &protocol(head.version)["HTTP/".len()..];
-            set(
-                &scope,
-                intern!(py, "http_version"),
-                &PyString::new(py, version),
-            )?;
+            let version = PyString::new(py, version);
+            set(&scope, intern!(py, "http_version"), &version)?;
         }
         if kind == Kind::Http && head.method() != b"GET" {
             let method = text::latin1(py, head.method())?;
             set(&scope, intern!(py, "method"), &method)?;
         }
-        caches.put_target(py, &scope, head)?;
+        if !has_target {
+            caches.put_target(py, &scope, head)?;
+            if let Some(template) = extras.comes_again(head.target()) {
+                caches.put_target(py, template.bind(py), head)?;
+            }
+        }
         if let Peer::Inet(address) = exchange.peer() {
             set(&scope, intern!(py, "client"), &caches.client(py, *address)?)?;
         }
-        let fields = caches.fields(py, head)?;
+        let fields = caches.fields.list(py, head)?;
         drop(caches);
         set(&scope, intern!(py, "headers"), &fields)?;
         if kind == Kind::WebSocket {
-            set(
-                &scope,
-                intern!(py, "subprotocols"),
-                &subprotocols(py, head)?,
-            )?;
+            let offered = subprotocols(py, head)?;
+            set(&scope, intern!(py, "subprotocols"), &offered)?;
         }
-        set(
-            &scope,
-            intern!(py, "extensions"),
-            extras.extensions.bind(py),
-        )?;
-        set(&scope, intern!(py, "asgi"), extras.asgi.bind(py))?;
         if let Some(state) = &self.constants.state {
             set(&scope, intern!(py, "state"), &state.bind(py).copy()?)?;
         }
         Ok(scope)
     }
 
-    /// The dicts within a scope, for one request.
     pub fn extras(&self, py: Python<'_>, kind: Kind) -> PyResult<Extras> {
         let (asgi, extensions) = self.originals(kind);
-        Ok(Extras {
-            asgi: copy(asgi.bind(py))?.unbind(),
-            extensions: copy(extensions.bind(py))?.unbind(),
-        })
+        Extras::new(py, asgi, extensions)
     }
 
-    /// May another request have them? Not when somebody holds on to one, or has changed it.
-    pub fn are_as_new(&self, extras: &Extras, kind: Kind) -> bool {
+    pub fn may_serve_again(&self, extras: &mut Extras, kind: Kind) -> bool {
         let (asgi, extensions) = self.originals(kind);
-        is_unchanged(&extras.asgi, asgi) && is_unchanged(&extras.extensions, extensions)
+        extras.serve_again(asgi, extensions)
     }
 
-    fn originals(&self, kind: Kind) -> (&Py<PyDict>, &Py<PyDict>) {
+    fn originals(&self, kind: Kind) -> (&Original, &Original) {
         let extensions = match kind {
             Kind::Http => &self.constants.http_extensions,
             Kind::WebSocket => &self.constants.websocket_extensions,
@@ -283,42 +265,6 @@ impl Caches {
         *slot = Some((address, tuple.clone().unbind()));
         Ok(tuple)
     }
-
-    fn fields<'py>(&mut self, py: Python<'py>, head: &Head) -> PyResult<Bound<'py, PyList>> {
-        let mut list = Vec::with_capacity(head.fields.len());
-        for field in &head.fields {
-            let (name, value) = (head.slice(field.name), head.slice(field.value));
-            list.push(self.pair(py, name, value)?);
-        }
-        PyList::new(py, list)
-    }
-
-    fn pair<'py>(
-        &mut self,
-        py: Python<'py>,
-        name: &[u8],
-        value: &[u8],
-    ) -> PyResult<Bound<'py, PyTuple>> {
-        let place = text::hash(value).wrapping_add(text::hash(name).rotate_left(5)) & (PAIRS - 1);
-        let slot = &mut self.pairs[place];
-        if let Some(known) = slot
-            && *known.name == *name
-            && *known.value == *value
-        {
-            return Ok(known.tuple.bind(py).clone());
-        }
-        let lower = PyBytes::new(py, &name.to_ascii_lowercase());
-        let tuple = PyTuple::new(py, [lower, PyBytes::new(py, value)])?;
-        let small = name.len() + value.len() <= LONGEST;
-        if small && kind_of(name) != NameKind::Secret {
-            *slot = Some(Pair {
-                name: name.into(),
-                value: value.into(),
-                tuple: tuple.clone().unbind(),
-            });
-        }
-        Ok(tuple)
-    }
 }
 
 impl Target {
@@ -344,43 +290,12 @@ impl Target {
     }
 }
 
-/// Is a copy that nobody else holds still what it was copied from?
-fn is_unchanged(copy: &Py<PyDict>, original: &Py<PyDict>) -> bool {
-    let (mut place, mut other) = (0, 0);
-    let (copy, original) = (copy.as_ptr(), original.as_ptr());
-    let mut entry = [std::ptr::null_mut(); 4];
-    let [key, value, wanted_key, wanted] = &mut entry;
-    // SAFETY: live dicts, which nobody changes meanwhile: the GIL is held and comparing addresses runs no Python code.
-    unsafe {
-        if ffi::Py_REFCNT(copy) != 1 || ffi::PyDict_Size(copy) != ffi::PyDict_Size(original) {
-            return false;
-        }
-        while ffi::PyDict_Next(original, &mut other, wanted_key, wanted) != 0 {
-            if ffi::PyDict_Next(copy, &mut place, key, value) == 0
-                || *key != *wanted_key
-                || *value != *wanted
-            {
-                return false;
-            }
-        }
-    }
-    true
-}
-
 /// What the client offers in Sec-WebSocket-Protocol.
 fn subprotocols<'py>(py: Python<'py>, head: &Head) -> PyResult<Bound<'py, PyList>> {
     let list = PyList::empty(py);
-    for field in &head.fields {
-        if head
-            .slice(field.name)
-            .eq_ignore_ascii_case(b"sec-websocket-protocol")
-        {
-            for name in head.slice(field.value).split(|&byte| byte == b',') {
-                let name = name.trim_ascii();
-                if !name.is_empty() {
-                    list.append(text::latin1(py, name)?)?;
-                }
-            }
+    for name in head.listed(b"sec-websocket-protocol") {
+        if !name.is_empty() {
+            list.append(text::latin1(py, name)?)?;
         }
     }
     Ok(list)

@@ -170,9 +170,9 @@ impl AsgiSocket {
             return Ok(());
         };
         let scope = {
-            let extras = host.scopes.extras(py, Kind::WebSocket)?;
+            let mut extras = host.scopes.extras(py, Kind::WebSocket)?;
             let scopes = &host.scopes;
-            scopes.build(py, &exchange, Kind::WebSocket, &extras)?
+            scopes.build(py, &exchange, Kind::WebSocket, &mut extras)?
         };
         let socket = AsgiSocket {
             host: host.clone(),
