@@ -497,3 +497,21 @@ def test_the_time_of_a_request_is_that_of_its_answer(server, tmp_path):
     assert 190 <= int(milliseconds) < 1500
     assert 190_000 <= int(microseconds) < 1_500_000
     assert 0.19 <= float(seconds) < 1.5
+
+
+@pytest.mark.servers("tricorn")
+def test_a_request_that_is_refused_in_its_body_is_in_both_logs(server, tmp_path):
+    """The application hears that its client is gone; an operator sees why."""
+    log = tmp_path / "access.log"
+    arguments = ("--access-logfile", str(log), "--limit-request-body", "1000")
+    running = server.start("asgi_app:app", *arguments, worker="asgi")
+    head = request_bytes("POST", "/digest", [("Transfer-Encoding", "chunked")])
+    bodies = {413: b"800\r\n" + b"x" * 0x800 + b"\r\n0\r\n\r\n", 400: b"3\r\nabc\r\nsize\r\n"}
+    for count, (status, body) in enumerate(bodies.items(), start=1):
+        mark = running.log.mark()
+        with running.connect() as client:
+            client.send(head + body)
+            assert client.read_response().status == status
+        running.wait_for_line(r"\[WARNING\] Invalid request from ip=127.0.0.1: ", after=mark)
+        lines = wait_until(lambda n=count: (t := log.read_text().splitlines())[n - 1 :] and t, what="a line")
+        assert f'"POST /digest HTTP/1.1" {status} ' in lines[-1]

@@ -36,26 +36,8 @@ impl AsgiRequest {
         Self::push(this, bytes_of(block)?, more)
     }
 
-    /// Answers a request that is not what it should be, and closes the connection.
     pub(super) fn native_refuse(&self, py: Python<'_>, message: &str) -> PyResult<()> {
-        let reject = Reject::new(RejectKind::BadRequest, message);
-        let exchange = {
-            let mut state = self.lock();
-            if !state.started {
-                state.status = reject.status();
-            }
-            // For whoever goes on writing.
-            state.left = true;
-            state.exchange.take()
-        };
-        let Some(exchange) = exchange else {
-            return Ok(());
-        };
-        let log = &self.host.log;
-        log.invalid_request(py, exchange.peer(), &reject.to_string());
-        self.record(py, &exchange)?;
-        exchange.fail(&reject);
-        self.over(py)
+        self.refuse_with(py, &Reject::new(RejectKind::BadRequest, message))
     }
 
     /// Gives the connection to the application, behind the head that it has started.

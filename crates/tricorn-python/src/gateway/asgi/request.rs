@@ -88,6 +88,8 @@ pub(super) struct Ending {
 enum Incoming {
     Body(Py<PyBytes>, bool),
     Left,
+    /// The body is malformed, too large or too slow: the application hears only that the client is gone.
+    Refused(Reject),
 }
 
 impl State {
@@ -122,20 +124,11 @@ impl State {
             }
             Err(error) => {
                 self.left = true;
-                if let BodyError::Reject(reject) = error {
-                    self.refuse(&reject);
-                }
-                Some(Incoming::Left)
+                Some(match error {
+                    BodyError::Reject(reject) => Incoming::Refused(reject),
+                    _ => Incoming::Left,
+                })
             }
-        }
-    }
-
-    /// The request's body is malformed, too large or too slow: answered here, because the application hears only that
-    /// the client is gone.
-    fn refuse(&mut self, reject: &Reject) {
-        if let Some(exchange) = self.exchange.take() {
-            self.status = reject.status();
-            exchange.fail(reject);
         }
     }
 }
@@ -255,7 +248,9 @@ impl AsgiRequest {
         let Some(incoming) = incoming else {
             return Ok(None);
         };
-        self.note_refusal(py)?;
+        if let Incoming::Refused(reject) = &incoming {
+            self.refuse_with(py, reject)?;
+        }
         self.message(py, incoming).map(Some)
     }
 
@@ -320,10 +315,25 @@ impl AsgiRequest {
         host.settle_soon(py)
     }
 
-    /// Says so when the request was refused in the middle of its body.
-    fn note_refusal(&self, py: Python<'_>) -> PyResult<()> {
-        let refused = self.lock().exchange.is_none();
-        if refused { self.over(py) } else { Ok(()) }
+    /// Answers a request that is not what it should be, and closes the connection.
+    pub(super) fn refuse_with(&self, py: Python<'_>, reject: &Reject) -> PyResult<()> {
+        let exchange = {
+            let mut state = self.lock();
+            // For whoever goes on writing.
+            state.left = true;
+            state.exchange.take()
+        };
+        let Some(exchange) = exchange else {
+            return Ok(());
+        };
+        if !exchange.head_sent() {
+            self.lock().status = reject.status();
+        }
+        let log = &self.host.log;
+        log.invalid_request(py, exchange.peer(), &reject.to_string());
+        self.record(py, &exchange)?;
+        exchange.fail(reject);
+        self.over(py)
     }
 
     /// The access line, then the post_request hook.
@@ -368,7 +378,9 @@ impl AsgiRequest {
         let dict = PyDict::new(py);
         let kind = intern!(py, "type");
         match incoming {
-            Incoming::Left => dict.set_item(kind, intern!(py, "http.disconnect"))?,
+            Incoming::Left | Incoming::Refused(_) => {
+                dict.set_item(kind, intern!(py, "http.disconnect"))?
+            }
             Incoming::Body(block, more) => {
                 dict.set_item(kind, intern!(py, "http.request"))?;
                 dict.set_item(intern!(py, "body"), block)?;
@@ -419,7 +431,9 @@ impl AsgiRequest {
     fn give_up(&self, py: Python<'_>, exchange: Exchange, error: Option<&PyErr>) -> PyResult<()> {
         let (started, left) = {
             let mut state = self.lock();
-            state.status = if state.started { state.status } else { 500 };
+            if !exchange.head_sent() {
+                state.status = 500;
+            }
             (state.started, state.left)
         };
         let host = &self.host;
