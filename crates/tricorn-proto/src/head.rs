@@ -52,6 +52,8 @@ pub struct Head {
     /// The peer allows another request on this connection (version and Connection field; false for CONNECT
     /// and whenever a rule forces a close).
     pub keep_alive: bool,
+    /// The Connection field names `upgrade`.
+    pub upgrade: bool,
     /// `Expect: 100-continue` on HTTP/1.1.
     pub expect_continue: bool,
     /// From `secure_scheme_headers` of a trusted peer.

@@ -19,6 +19,7 @@ pub(super) struct Facts {
     has_other_coding: bool,
     says_close: bool,
     says_keep_alive: bool,
+    says_upgrade: bool,
     expects_continue: bool,
     scheme: Option<Scheme>,
     script_name: Option<Span>,
@@ -106,6 +107,7 @@ impl Facts {
         for option in value.split(|&byte| byte == b',').map(trim) {
             self.says_close |= option.eq_ignore_ascii_case(b"close");
             self.says_keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+            self.says_upgrade |= option.eq_ignore_ascii_case(b"upgrade");
         }
     }
 
@@ -171,6 +173,7 @@ impl Facts {
         } else {
             self.says_keep_alive && !self.says_close
         };
+        head.upgrade = self.says_upgrade;
         head.keep_alive = persistent && !self.has_other_coding && head.method() != b"CONNECT";
         head.expect_continue = self.expects_continue;
         head.scheme = self.scheme;

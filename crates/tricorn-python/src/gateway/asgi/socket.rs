@@ -119,14 +119,13 @@ fn abnormal() -> Inbound {
 
 /// Does the request ask for a WebSocket?
 pub fn is_handshake(head: &Head) -> bool {
-    let upgrade = head.field(b"upgrade");
-    let upgrade = upgrade.is_some_and(|value| value.eq_ignore_ascii_case(b"websocket"));
-    upgrade
+    // The only question that each request has to answer.
+    head.upgrade
         && head.method() == b"GET"
         && head.is_http_1_1()
         && head
-            .listed(b"connection")
-            .any(|option| option.eq_ignore_ascii_case(b"upgrade"))
+            .field(b"upgrade")
+            .is_some_and(|value| value.eq_ignore_ascii_case(b"websocket"))
 }
 
 /// Answers a handshake that is none. Returns the exchange of a proper one.

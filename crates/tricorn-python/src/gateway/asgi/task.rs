@@ -24,7 +24,6 @@ pub struct Tasks {
     call_soon: Py<PyAny>,
     enter: Py<PyAny>,
     leave: Py<PyAny>,
-    count_weakrefs: Py<PyAny>,
     class: Py<PyAny>,
     options: Py<PyDict>,
     /// `awaited(awaitable)`: a coroutine, for applications that return something else.
@@ -36,8 +35,8 @@ pub struct Tasks {
 struct Idle {
     task: Py<PyAny>,
     carrier: Py<Carrier>,
-    /// Asyncio's own references to it.
-    weakrefs: usize,
+    /// Address of the newest weak reference: asyncio's own.
+    weakref: usize,
 }
 
 /// What else refers to a task without a call: what wakes it, or what is to call it for the first time.
@@ -97,7 +96,6 @@ impl Tasks {
             event_loop: event_loop.clone().unbind(),
             enter: asyncio.getattr("_enter_task")?.unbind(),
             leave: asyncio.getattr("_leave_task")?.unbind(),
-            count_weakrefs: py.import("weakref")?.getattr("getweakrefcount")?.unbind(),
             class: ours.getattr("RequestTask")?.unbind(),
             options: options.unbind(),
             awaited: ours.getattr("awaited")?.unbind(),
@@ -201,15 +199,10 @@ impl Tasks {
         let options = Some(self.options.bind(py));
         let task = self.class.bind(py).call((&carrier,), options)?;
         Ok(Idle {
-            weakrefs: self.weakrefs(&task)?,
+            weakref: newest_weakref(&task),
             task: task.unbind(),
             carrier: carrier.unbind(),
         })
-    }
-
-    fn weakrefs(&self, task: &Bound<'_, PyAny>) -> PyResult<usize> {
-        let count = self.count_weakrefs.bind(task.py()).call1((task,))?;
-        count.extract()
     }
 
     /// After a call that took one step only.
@@ -219,7 +212,7 @@ impl Tasks {
         let references = unsafe { ffi::Py_REFCNT(task.as_ptr()) };
         let unseen = !cfg!(Py_GIL_DISABLED)
             && references == 1 + ELSEWHERE
-            && self.weakrefs(task)? == idle.weakrefs;
+            && newest_weakref(task) == idle.weakref;
         let carrier = idle.carrier.get();
         carrier.lent.store(false, Ordering::Relaxed);
         let unseen = unseen && !carrier.is_touched();
@@ -474,6 +467,18 @@ fn step<'py>(coroutine: &Bound<'py, PyAny>, error: Option<PyErr>) -> Progress<'p
             }
             ffi::PySendResult::PYGEN_NEXT => Progress::Waits(Bound::from_owned_ptr(py, yielded)),
             ffi::PySendResult::PYGEN_ERROR => Progress::Ends(Err(PyErr::fetch(py))),
+        }
+    }
+}
+
+/// The head of an object's weak references. Another one comes in front of those with a callback, as asyncio's has.
+fn newest_weakref(object: &Bound<'_, PyAny>) -> usize {
+    // SAFETY: a live object; where its type has a place for weak references, the offset says where that is.
+    unsafe {
+        let place = (*ffi::Py_TYPE(object.as_ptr())).tp_weaklistoffset;
+        match place {
+            0 => 0,
+            _ => *object.as_ptr().byte_offset(place).cast::<usize>(),
         }
     }
 }
