@@ -114,11 +114,12 @@ def _also(outcomes: Sequence[Outcome]) -> list[str]:
     uneven = by_name.get("uneven")
     if uneven and (p99 := uneven.middle("tricorn", "p99_ms")):
         rows.append(("short calls of uneven workers, p99", f"{p99:.1f} ms", "<= 10 ms", p99 <= 10))
-    short = by_name.get("short")
-    if short and (shares := short.middle("tricorn", "busiest_to_idlest")):
-        all_seen = short.middle("tricorn", "workers_seen") == short.scenario.shape.workers
-        what = "busiest / idlest of 8 workers under 800 short connections"
-        rows.append((what, f"{shares:.2f}", "< 1.5", all_seen and shares < 1.5))
+    for name, kind in (("short", "gthread"), ("short_asgi", "asgi")):
+        short = by_name.get(name)
+        if short and (shares := short.middle("tricorn", "busiest_to_idlest")):
+            all_seen = short.middle("tricorn", "workers_seen") == short.scenario.shape.workers
+            what = f"busiest / idlest of 8 {kind} workers under 800 short connections"
+            rows.append((what, f"{shares:.2f}", "< 1.5", all_seen and shares < 1.5))
     rows += _resource_rows(by_name.get("resources"))
     rows += _class_rows(by_name.get("classes"))
     rows += _websocket_rows(by_name.get("websockets"))

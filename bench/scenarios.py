@@ -189,6 +189,13 @@ SCENARIOS = [
         kind="short",
         pinned=False,
     ),
+    Scenario(
+        "short_asgi",
+        "ASGI: 8 workers, 800 short connections",
+        Shape("asgi_work:app", workers=8, interface="asgi"),
+        kind="short",
+        pinned=False,
+    ),
     Scenario("resources", "start, memory, idleness", HELLO, kind="resources"),
     Scenario(
         "asgi",

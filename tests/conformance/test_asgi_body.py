@@ -200,6 +200,26 @@ def test_an_upload_that_nobody_receives_waits_in_the_network(asgi, mark, framing
     assert asgi.memory_kib() - before < 32 * 1024
 
 
+@pytest.mark.long
+def test_a_gigabyte_for_an_application_that_sleeps_needs_no_memory(asgi, mark):
+    size, block = 1 << 30, memoryview(bytes(1 << 24))
+    before = asgi.memory_kib()
+    with asgi.connect(timeout=60) as client:
+        client.send(request_bytes("POST", f"/digest?mark={mark}&gate", [("Content-Length", str(size))]))
+        wait_for_seen(asgi, mark, "begun")
+        most, sent = 0, _send_until_stuck(client.socket, block)
+        most = max(most, asgi.memory_kib() - before)
+        open_gate(asgi, mark)
+        client.socket.settimeout(60)
+        while sent < size:
+            part = block[: min(len(block), size - sent)]
+            client.socket.sendall(part)
+            sent += len(part)
+            most = max(most, asgi.memory_kib() - before)
+        assert literal(client.read_response())["total"] == size
+    assert most < 64 * 1024
+
+
 def _send_until_stuck(sock, data):
     """Sends until the other side takes nothing for half a second. Returns how many bytes went out."""
     sock.setblocking(False)

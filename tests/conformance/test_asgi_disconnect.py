@@ -119,6 +119,24 @@ def test_a_client_that_does_not_read_stops_the_application(asgi, mark):
     assert asgi.request("GET", "/pid").status == 200
 
 
+@pytest.mark.long
+def test_a_gigabyte_for_a_client_that_stalls_needs_no_memory(asgi, mark):
+    size = 1 << 30
+    before = asgi.memory_kib()
+    with asgi.connect(receive_buffer=65536, timeout=60) as client:
+        client.send(request_bytes("GET", f"/flood?mark={mark}&size={size}"))
+        _wait_for_standstill(asgi, mark)
+        most = asgi.memory_kib() - before
+        assert client.read_head().status == 200
+        for number in range(size >> 16):
+            assert client.read_line() == b"10000"
+            assert len(client.read_exactly(65538)) == 65538
+            if number % 1024 == 0:
+                most = max(most, asgi.memory_kib() - before)
+        assert client.read_line() == b"0"
+    assert most < 64 * 1024
+
+
 def _wait_for_standstill(asgi, mark):
     """How far the application has come when it comes no further for half a second."""
     last, since = -1, time.monotonic()

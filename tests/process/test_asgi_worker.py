@@ -452,6 +452,15 @@ def test_a_quick_stop_runs_worker_int(server):
     running.wait_for_line("hook exit")
 
 
+@pytest.mark.servers("tricorn")
+@pytest.mark.parametrize("given", ["", "request_buffering = True\n"])
+def test_a_setting_that_has_no_meaning_here_is_named(server, given):
+    running = server.start("asgi_app:app", config=given, worker="asgi")
+    assert running.request("GET", "/pid").status == 200
+    warned = running.log.matches(r"\[WARNING\] ASGI worker does not use request_buffering: receive\(\)")
+    assert len(warned) == bool(given)
+
+
 # ---- the access log
 def test_a_request_is_a_line_in_the_access_log(server, tmp_path):
     log = tmp_path / "access.log"

@@ -20,6 +20,8 @@ class AsgiWorker(LoopWorker):
     def check_config(cls, cfg, log):
         if cfg.threads > 1:
             log.warning("ASGI worker does not use threads: applications bring their own.")
+        if cfg.settings["request_buffering"].given:
+            log.warning("ASGI worker does not use request_buffering: receive() gives bodies as they come.")
         if cfg.asgi_loop == "uvloop":
             import_uvloop()
 
