@@ -235,6 +235,8 @@ def _uneven(process: Process) -> Figures:
 
 
 def _short(process: Process) -> Figures:
+    # The first ones find workers that are still starting.
+    _client(process, "short")
     workers = _client(process, "short")["workers"]
     return {"busiest_to_idlest": workers[0] / workers[-1], "workers_seen": len(workers)}
 

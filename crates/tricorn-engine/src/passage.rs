@@ -14,7 +14,7 @@ use rustix::net::{
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg,
     sendmsg, socketpair,
 };
-use tricorn_scoreboard::Scoreboard;
+use tricorn_scoreboard::{Scoreboard, Slot};
 
 use crate::peer::{ListenerInfo, Peer};
 
@@ -67,6 +67,20 @@ impl Passage {
     /// Is there anybody who could take something?
     pub fn has_siblings(&self) -> bool {
         self.board.workers() > 1
+    }
+
+    /// Is there a worker that should rather take the next newcomer than `own`? One that accepts, and has fewer requests in
+    /// progress or has taken fewer so far.
+    pub fn others_are_freer(&self, own: &Slot) -> bool {
+        let (in_flight, newcomers) = (own.in_flight(), own.newcomers());
+        let mut accepting = self.board.slots().iter().filter(|slot| slot.accepting());
+        accepting.any(|other| other.in_flight() < in_flight || other.newcomers() < newcomers)
+    }
+
+    /// The most newcomers that a worker has taken: where a new one begins, so that the others do not leave everything to it.
+    pub fn most_newcomers(&self) -> u64 {
+        let newcomers = self.board.slots().iter().map(Slot::newcomers);
+        newcomers.max().unwrap_or(0)
     }
 
     /// Puts a connection in. The caller keeps its own descriptor, and closes it when this went well.

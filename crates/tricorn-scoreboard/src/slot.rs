@@ -37,6 +37,7 @@ pub struct Slot {
     taken: AtomicU64,
     /// Bit n: record n is in use.
     claimed: AtomicU64,
+    newcomers: AtomicU64,
     records: [Record; IN_FLIGHT_RECORDS],
 }
 
@@ -44,7 +45,7 @@ impl Slot {
     /// Takes the slot for a worker about to be forked: booting, its heart beating from now on.
     pub fn claim(&self, now_ms: u64) {
         self.accepting.store(0, Ordering::Relaxed);
-        for counter in [&self.requests, &self.passed, &self.taken] {
+        for counter in [&self.requests, &self.passed, &self.taken, &self.newcomers] {
             counter.store(0, Ordering::Relaxed);
         }
         self.claimed.store(0, Ordering::Relaxed);
@@ -91,6 +92,15 @@ impl Slot {
 
     pub fn accepting(&self) -> bool {
         self.accepting.load(Ordering::Acquire) != 0
+    }
+
+    /// How many connections the worker has taken from the listeners, compared with the others.
+    pub fn newcomers(&self) -> u64 {
+        self.newcomers.load(Ordering::Relaxed)
+    }
+
+    pub fn set_newcomers(&self, newcomers: u64) {
+        self.newcomers.store(newcomers, Ordering::Relaxed);
     }
 
     /// Counts a request that begins; returns how many that makes.

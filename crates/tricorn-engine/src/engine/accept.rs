@@ -26,10 +26,12 @@ const EARLY_PROBE: u32 = 16;
 const EVICTED: usize = 16;
 
 impl Inner {
-    pub(super) fn accept(&mut self, index: usize, batch: usize) {
+    /// Takes newcomers in, as many as `batch` at most. Returns how many.
+    pub(super) fn accept(&mut self, index: usize, batch: usize) -> u64 {
+        let mut taken = 0;
         for _ in 0..batch {
             let Some(listener) = self.listeners.get(index) else {
-                return;
+                break;
             };
             match rustix::net::acceptfrom_with(
                 &listener.socket,
@@ -43,8 +45,9 @@ impl Inner {
                     };
                     let key = self.admit(socket, peer, info);
                     self.welcome(key);
+                    taken += 1;
                 }
-                Err(Errno::AGAIN) => return,
+                Err(Errno::AGAIN) => break,
                 // The peer was gone before we came; the next one may not be.
                 Err(
                     Errno::CONNABORTED
@@ -58,15 +61,16 @@ impl Inner {
                 // It listens no more: the server is stopping, and the order to leave is on its way.
                 Err(Errno::INVAL) => {
                     self.rest_listeners();
-                    return;
+                    break;
                 }
                 Err(error) => {
                     self.core.notices.push(Notice::Accept(error.into()));
                     self.rest_listeners();
-                    return;
+                    break;
                 }
             }
         }
+        taken
     }
 
     /// A busy worker's look at the listeners: while kept connections always have another request, it never waits for
@@ -148,6 +152,22 @@ impl Inner {
 
     pub(super) fn rest_listeners(&mut self) {
         self.rest_until_ms = self.core.now_ms + ACCEPT_REST_MS;
+    }
+
+    /// A newcomer wakes every worker whose loop is somebody else's (the kernel does not see that they wait for one), and
+    /// any number of requests may be in progress in each. So it is left to the siblings, once, by those that have more to do
+    /// than another, or have taken more so far. Who is still there at the next look is taken in.
+    pub(super) fn leaves_it_to_others(&mut self, slot: Option<&'static Slot>) -> bool {
+        let (Some(passage), Some(slot)) = (&self.passage, slot) else {
+            return false;
+        };
+        self.has_left_it =
+            self.core.config.foreign_loop && !self.has_left_it && passage.others_are_freer(slot);
+        if self.has_left_it {
+            // They have been woken, but may wait for this very processor.
+            rustix::thread::sched_yield();
+        }
+        self.has_left_it
     }
 
     /// Goes to the end of the queue of those that a newcomer may wake: the kernel always wakes the first that waits, and

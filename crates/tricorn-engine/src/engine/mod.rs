@@ -136,6 +136,8 @@ pub(crate) struct Inner {
     rest_until_ms: u64,
     /// When the listeners were last looked at. Units: monotonic nanoseconds.
     listened_ns: u64,
+    /// A newcomer was left to the siblings at the last look.
+    has_left_it: bool,
     /// Connections accepted so far.
     newcomers: u32,
     /// So many in a row may come without a request before they are no longer read early.
@@ -206,6 +208,7 @@ impl Engine {
             slots_free: true,
             rest_until_ms: 0,
             listened_ns: now_ns,
+            has_left_it: false,
             newcomers: 0,
             early: 0,
             next_sweep_ms: 0,
@@ -277,11 +280,14 @@ impl Engine {
             match readiness.token {
                 Token::Wake => self.poller.clear_wake(),
                 Token::Driver => turn.driver = true,
+                Token::Listener(_) if inner.leaves_it_to_others(self.slot) => {}
                 Token::Listener(index) => {
-                    let before = inner.table.len();
-                    inner.accept(index as usize, batch);
-                    if inner.table.len() > before {
+                    let taken = inner.accept(index as usize, batch);
+                    if taken > 0 {
                         inner.give_way(index);
+                        if let Some(slot) = self.slot {
+                            slot.set_newcomers(slot.newcomers() + taken);
+                        }
                     }
                 }
                 // One: another sibling may be as idle as we are.

@@ -19,6 +19,9 @@ impl Engine {
             let token = crate::poller::Token::Passage;
             inner.core.poller.add_shared(passage.exit(), token)?;
         }
+        if let Some(slot) = self.slot {
+            slot.set_newcomers(passage.most_newcomers());
+        }
         inner.passage = Some(passage);
         Ok(())
     }
