@@ -26,6 +26,37 @@ const EARLY_PROBE: u32 = 16;
 const EVICTED: usize = 16;
 
 impl Inner {
+    /// A listener is readable.
+    pub(super) fn take_newcomers(&mut self, index: u32, batch: usize, slot: Option<&'static Slot>) {
+        if self.leaves_it_to_others(slot) {
+            return;
+        }
+        let taken = self.accept(index as usize, batch);
+        if taken == 0 {
+            return;
+        }
+        if let Some(slot) = slot {
+            slot.set_newcomers(slot.newcomers() + taken);
+        }
+        self.give_way(index);
+    }
+
+    /// A newcomer wakes every worker whose loop is somebody else's (the kernel does not see that they wait for one), and
+    /// any number of requests may be in progress in each. So it is left to the siblings, once, by those that have more to do
+    /// than another, or have taken more so far. Who is still there at the next look is taken in.
+    fn leaves_it_to_others(&mut self, slot: Option<&'static Slot>) -> bool {
+        let (Some(passage), Some(slot)) = (&self.passage, slot) else {
+            return false;
+        };
+        self.has_left_it =
+            self.core.config.foreign_loop && !self.has_left_it && passage.others_are_freer(slot);
+        if self.has_left_it {
+            // They have been woken, but may wait for this very processor.
+            rustix::thread::sched_yield();
+        }
+        self.has_left_it
+    }
+
     /// Takes newcomers in, as many as `batch` at most. Returns how many.
     pub(super) fn accept(&mut self, index: usize, batch: usize) -> u64 {
         let mut taken = 0;
@@ -154,25 +185,9 @@ impl Inner {
         self.rest_until_ms = self.core.now_ms + ACCEPT_REST_MS;
     }
 
-    /// A newcomer wakes every worker whose loop is somebody else's (the kernel does not see that they wait for one), and
-    /// any number of requests may be in progress in each. So it is left to the siblings, once, by those that have more to do
-    /// than another, or have taken more so far. Who is still there at the next look is taken in.
-    pub(super) fn leaves_it_to_others(&mut self, slot: Option<&'static Slot>) -> bool {
-        let (Some(passage), Some(slot)) = (&self.passage, slot) else {
-            return false;
-        };
-        self.has_left_it =
-            self.core.config.foreign_loop && !self.has_left_it && passage.others_are_freer(slot);
-        if self.has_left_it {
-            // They have been woken, but may wait for this very processor.
-            rustix::thread::sched_yield();
-        }
-        self.has_left_it
-    }
-
     /// Goes to the end of the queue of those that a newcomer may wake: the kernel always wakes the first that waits, and
     /// on a server that is not busy that would be the same worker each time.
-    pub(super) fn give_way(&mut self, index: u32) {
+    fn give_way(&mut self, index: u32) {
         let others = |passage: &Arc<Passage>| passage.has_siblings();
         let listener = self.listeners.get(index as usize);
         let Some(listener) = listener.filter(|_| self.passage.as_ref().is_some_and(others)) else {

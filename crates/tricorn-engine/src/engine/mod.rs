@@ -280,16 +280,7 @@ impl Engine {
             match readiness.token {
                 Token::Wake => self.poller.clear_wake(),
                 Token::Driver => turn.driver = true,
-                Token::Listener(_) if inner.leaves_it_to_others(self.slot) => {}
-                Token::Listener(index) => {
-                    let taken = inner.accept(index as usize, batch);
-                    if taken > 0 {
-                        inner.give_way(index);
-                        if let Some(slot) = self.slot {
-                            slot.set_newcomers(slot.newcomers() + taken);
-                        }
-                    }
-                }
+                Token::Listener(index) => inner.take_newcomers(index, batch, self.slot),
                 // One: another sibling may be as idle as we are.
                 Token::Passage => inner.take_passed(1, self.slot),
                 Token::Connection(key) => inner.on_event(key, readiness),

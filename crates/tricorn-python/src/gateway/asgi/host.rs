@@ -308,7 +308,10 @@ impl Host {
             Ok(None) => return Ok(true),
             Err(error) if is_exit(error.value(py)) => return Err(error),
             Err(error) => {
-                self.log.exception(py, &error, &self.error_in(), &[]);
+                // Also what kept the call from beginning: nobody else would answer the request.
+                if let Err(error) = this.end(py, Err(error)) {
+                    self.log.exception(py, &error, &self.error_in(), &[]);
+                }
                 return Ok(true);
             }
         };

@@ -115,8 +115,8 @@ impl Tasks {
         let carrier = idle.carrier.bind(py);
         carrier.get().lent.store(true, Ordering::Relaxed);
         let whom = (&self.event_loop, &idle.task);
-        self.enter.bind(py).call1(whom)?;
         let context = copy_context(py)?;
+        self.enter.bind(py).call1(whom)?;
         let progress = within(&context, || {
             let started = app.call1(arguments).and_then(|made| self.coroutine(made));
             let outcome = match started {
