@@ -1,7 +1,7 @@
-//! Small bounded caches of native strings: header values, header names, request targets.
+//! Small bounded caches of strings: header values, header names, request targets.
 //!
 //! Direct-mapped or two-way, so peers can evict entries but never make the caches grow. One set per
-//! thread (they live in a `Wsgi`); the borrows are short and no Python code runs inside them.
+//! thread (they live in a `Wsgi`) or behind a lock (`asgi`); the borrows are short and no Python code runs inside them.
 use std::cell::RefCell;
 
 use pyo3::intern;
@@ -62,33 +62,33 @@ pub enum NameKind {
     Secret,
 }
 
-struct Name {
+struct Name<T> {
     spelled: Box<[u8]>,
-    key: Py<PyString>,
+    key: Py<T>,
     kind: NameKind,
 }
 
-/// environ keys by field name as the peer spelled it.
-pub struct Names {
-    sets: RefCell<Vec<[Option<Name>; 2]>>,
+type MakeKey<T> = for<'py> fn(Python<'py>, &[u8]) -> PyResult<(Bound<'py, T>, NameKind)>;
+
+/// What field names become (keys of an environ, names of a scope), by the name as the peer spelled it.
+pub struct Names<T> {
+    make: MakeKey<T>,
+    sets: RefCell<Vec<[Option<Name<T>>; 2]>>,
 }
 
-impl Names {
-    pub fn new() -> Self {
+impl<T> Names<T> {
+    pub fn new(make: MakeKey<T>) -> Self {
         Names {
+            make,
             sets: RefCell::new((0..NAME_SETS).map(|_| [None, None]).collect()),
         }
     }
 
-    /// The environ key for a field name, and what kind of name it is.
+    /// What a field name becomes, and what kind of name it is.
     #[inline]
-    pub fn key<'py>(
-        &self,
-        py: Python<'py>,
-        name: &[u8],
-    ) -> PyResult<(Bound<'py, PyString>, NameKind)> {
+    pub fn key<'py>(&self, py: Python<'py>, name: &[u8]) -> PyResult<(Bound<'py, T>, NameKind)> {
         if name.len() > NAME_MAX {
-            return environ_key(py, name);
+            return (self.make)(py, name);
         }
         let mut sets = self.sets.borrow_mut();
         let set = &mut sets[text::hash(name) & (NAME_SETS - 1)];
@@ -97,7 +97,7 @@ impl Names {
                 return Ok((cached.key.bind(py).clone(), cached.kind));
             }
         }
-        let (key, kind) = environ_key(py, name)?;
+        let (key, kind) = (self.make)(py, name)?;
         set.swap(0, 1);
         set[0] = Some(Name {
             spelled: name.into(),
@@ -171,7 +171,11 @@ pub fn kind_of(name: &[u8]) -> NameKind {
     }
 }
 
-fn environ_key<'py>(py: Python<'py>, name: &[u8]) -> PyResult<(Bound<'py, PyString>, NameKind)> {
+/// The environ key for a field name.
+pub fn environ_key<'py>(
+    py: Python<'py>,
+    name: &[u8],
+) -> PyResult<(Bound<'py, PyString>, NameKind)> {
     let upper = name.to_ascii_uppercase();
     let kind = kind_of(&upper);
     let mut key = Vec::with_capacity(upper.len() + 5);

@@ -4,7 +4,6 @@
 //! with "," in linear time; what peers send never makes a cache grow.
 use std::cell::RefCell;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use pyo3::ffi;
 use pyo3::intern;
@@ -13,10 +12,11 @@ use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 use tricorn_engine::{Exchange, ListenerInfo, Peer};
 use tricorn_proto::{Head, Reject, RejectKind, Scheme};
 
-use super::cache::{NameKind, Names, Target, Targets, Values};
+use super::cache::{NameKind, Names, Target, Targets, Values, environ_key};
 use super::kit::Lease;
 use super::response::OwnedField;
 use super::shapes::{Shaped, Shapes};
+use super::template::Arrival;
 use super::text::{self, latin1, percent_decoded};
 
 /// More listeners and schemes than this are not kept as templates (they cannot be, in one worker).
@@ -55,8 +55,7 @@ impl From<PyErr> for EnvironError {
 }
 
 struct Template {
-    listener: Arc<ListenerInfo>,
-    https: bool,
+    arrival: Arrival,
     dict: Py<PyDict>,
 }
 
@@ -64,7 +63,7 @@ struct Template {
 pub struct EnvironBuilder {
     constants: Constants,
     templates: RefCell<Vec<Template>>,
-    names: Names,
+    names: Names<PyString>,
     values: Values,
     targets: Targets,
     shapes: Shapes,
@@ -76,7 +75,7 @@ impl EnvironBuilder {
         EnvironBuilder {
             constants,
             templates: RefCell::new(Vec::new()),
-            names: Names::new(),
+            names: Names::new(environ_key),
             values: Values::new(),
             targets: Targets::new(),
             shapes: Shapes::new(),
@@ -189,20 +188,18 @@ impl EnvironBuilder {
     }
 
     fn template<'py>(&self, py: Python<'py>, exchange: &Exchange) -> PyResult<Bound<'py, PyDict>> {
-        let https = exchange.head().scheme == Some(Scheme::Https);
-        let listener = exchange.listener();
         for template in self.templates.borrow().iter() {
-            if template.https == https && Arc::ptr_eq(&template.listener, listener) {
+            if template.arrival.fits(exchange) {
                 return copy(template.dict.bind(py));
             }
         }
-        let dict = self.make_template(py, listener, https)?;
+        let arrival = Arrival::of(exchange);
+        let dict = self.make_template(py, &arrival)?;
         let copied = copy(&dict)?;
         let mut templates = self.templates.borrow_mut();
         if templates.len() < TEMPLATES {
             templates.push(Template {
-                listener: listener.clone(),
-                https,
+                arrival,
                 dict: dict.unbind(),
             });
         }
@@ -213,8 +210,7 @@ impl EnvironBuilder {
     fn make_template<'py>(
         &self,
         py: Python<'py>,
-        listener: &ListenerInfo,
-        https: bool,
+        arrival: &Arrival,
     ) -> PyResult<Bound<'py, PyDict>> {
         let constants = &self.constants;
         let dict = PyDict::new(py);
@@ -239,10 +235,10 @@ impl EnvironBuilder {
         put("SERVER_PROTOCOL", text("HTTP/1.1"))?;
         put(
             "wsgi.url_scheme",
-            text(if https { "https" } else { "http" }),
+            text(if arrival.https { "https" } else { "http" }),
         )?;
         put("REMOTE_ADDR", text(""))?;
-        let (name, port) = match listener {
+        let (name, port) = match &*arrival.listener {
             ListenerInfo::Inet(address) => (address.ip().to_string(), address.port().to_string()),
             ListenerInfo::Unix(_) => (String::new(), String::new()),
         };
@@ -256,7 +252,7 @@ impl EnvironBuilder {
         // Also there on a unix socket, for a moment: it is the key that makes the table grow, and a copy keeps the
         // size of the original, so that no request has to grow its own.
         put("REMOTE_PORT", text(""))?;
-        if matches!(listener, ListenerInfo::Unix(_)) {
+        if matches!(*arrival.listener, ListenerInfo::Unix(_)) {
             dict.del_item("REMOTE_PORT")?;
         }
         Ok(dict)

@@ -27,6 +27,16 @@ pub struct Kit {
 /// How many templates hold the input and the early hints of a kit; both sides have one.
 pub type Lease = Rc<Cell<ffi::Py_ssize_t>>;
 
+/// How many references there are to an object. Without a GIL the counts say nothing, and the answer fits no expectation.
+#[inline]
+pub fn references<T>(object: &Py<T>) -> ffi::Py_ssize_t {
+    if cfg!(Py_GIL_DISABLED) {
+        return -1;
+    }
+    // SAFETY: a live object, which we hold; whoever asks has the GIL, so that its count does not change meanwhile.
+    unsafe { ffi::Py_REFCNT(object.as_ptr()) }
+}
+
 /// References to the response that a kit itself has: its own, and those of start_response, early_hints, write, input
 /// and socket.
 const OWN_REFERENCES: ffi::Py_ssize_t = 6;
@@ -66,26 +76,19 @@ impl Kit {
         }
     }
 
-    /// Nobody but the kit holds any part of it. Without a GIL the counts say nothing.
+    /// Nobody but the kit holds any part of it.
     fn is_free(&self, py: Python<'_>) -> bool {
-        if cfg!(Py_GIL_DISABLED) {
-            return false;
-        }
-        let count = |object: *mut ffi::PyObject| {
-            // SAFETY: a live object of the kit's; with the GIL held its count does not change meanwhile.
-            unsafe { ffi::Py_REFCNT(object) }
-        };
         let write = match &self.response.get().lock(py).write {
-            Some(write) => count(write.as_ptr()),
+            Some(write) => references(write),
             None => return false,
         };
         let lent = self.lease.get();
         write == 1
-            && count(self.response.as_ptr()) == OWN_REFERENCES
-            && count(self.start_response.as_ptr()) == 1
-            && count(self.early_hints.as_ptr()) == 1 + lent
-            && count(self.input.as_ptr()) == 1 + lent
-            && count(self.socket.as_ptr()) == 1
+            && references(&self.response) == OWN_REFERENCES
+            && references(&self.start_response) == 1
+            && references(&self.early_hints) == 1 + lent
+            && references(&self.input) == 1 + lent
+            && references(&self.socket) == 1
             && self.socket.get().is_untouched()
     }
 }

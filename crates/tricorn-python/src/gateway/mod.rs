@@ -17,6 +17,7 @@ mod response;
 mod shapes;
 mod socket;
 mod start_response;
+mod template;
 mod text;
 mod wsgi;
 

@@ -7,17 +7,17 @@
 use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
-use tricorn_engine::{Exchange, ListenerInfo, Peer};
-use tricorn_proto::{Head, Scheme};
+use tricorn_engine::{Exchange, Peer};
+use tricorn_proto::Head;
 
 use super::cache::{NameKind, Names, Target, VALUE_MAX, Values};
 use super::environ::{Parts, copy, set};
 use super::kit::Lease;
+use super::template::{Arrival, KeptTarget};
 use super::text;
 
 /// Browsers, proxies, health checks and API clients of one site; direct-mapped.
@@ -39,17 +39,14 @@ struct Field {
 }
 
 struct Shape {
-    listener: Arc<ListenerInfo>,
-    https: bool,
+    arrival: Arrival,
     fields: Vec<Field>,
     template: Py<PyDict>,
     /// Of the kit whose parts are in the template.
     lease: Option<Lease>,
     /// What the template has of these; nothing to begin with.
     address: Option<IpAddr>,
-    target: Box<[u8]>,
-    /// The last target that was not the template's: it is kept when it comes twice in a row.
-    other_target: usize,
+    target: KeptTarget,
 }
 
 impl Drop for Shape {
@@ -117,7 +114,7 @@ impl Shapes {
         &self,
         py: Python<'py>,
         exchange: &Exchange,
-        (names, values): (&Names, &Values),
+        (names, values): (&Names<PyString>, &Values),
         parts: &Parts<'_, 'py>,
         base: impl FnOnce() -> PyResult<Bound<'py, PyDict>>,
     ) -> PyResult<Option<Shaped<'py>>> {
@@ -163,7 +160,7 @@ impl Shapes {
         }
         if let (true, Some(target)) = (keeper.target, target) {
             target.put(py, template)?;
-            shape.target = exchange.head().target().into();
+            shape.target.keep(exchange.head().target());
         }
         Ok(())
     }
@@ -186,7 +183,7 @@ impl Shape {
     fn of<'py>(
         py: Python<'py>,
         exchange: &Exchange,
-        names: &Names,
+        names: &Names<PyString>,
         base: impl FnOnce() -> PyResult<Bound<'py, PyDict>>,
     ) -> PyResult<Option<Shape>> {
         let head = exchange.head();
@@ -209,14 +206,12 @@ impl Shape {
             });
         }
         Ok(Some(Shape {
-            listener: exchange.listener().clone(),
-            https: head.scheme == Some(Scheme::Https),
+            arrival: Arrival::of(exchange),
             fields,
             template: template.unbind(),
             lease: None,
             address: None,
-            target: Box::default(),
-            other_target: 0,
+            target: KeptTarget::default(),
         }))
     }
 
@@ -224,8 +219,7 @@ impl Shape {
         let head = exchange.head();
         let mut pairs = self.fields.iter().zip(&head.fields);
         self.fields.len() == head.fields.len()
-            && self.https == (head.scheme == Some(Scheme::Https))
-            && Arc::ptr_eq(&self.listener, exchange.listener())
+            && self.arrival.fits(exchange)
             && pairs.all(|(known, field)| *known.spelled == *head.slice(field.name))
     }
 
@@ -243,7 +237,7 @@ impl Shape {
             (Peer::Inet(peer), Some(kept)) => peer.ip() == *kept,
             _ => false,
         };
-        let has_target = head.script_name.is_none() && *self.target == *head.target();
+        let has_target = head.script_name.is_none() && self.target.is(head.target());
         let template = self.template.bind(py);
         let environ = copy(template)?;
         for (known, field) in self.fields.iter_mut().zip(&head.fields) {
@@ -268,7 +262,7 @@ impl Shape {
                 known.value = Some(value.unbind());
             }
         }
-        let again = !has_target && self.comes_again(head.target());
+        let again = !has_target && self.target.comes_again(head.target());
         let keeper = (again || self.address.is_none()).then_some(Keeper {
             place,
             address: self.address.is_none() || (again && !has_address),
@@ -281,12 +275,6 @@ impl Shape {
             has_target,
             keeper,
         })
-    }
-
-    /// Was the last target that the template does not have the same?
-    fn comes_again(&mut self, target: &[u8]) -> bool {
-        let hash = text::hash(target);
-        target.len() <= VALUE_MAX && std::mem::replace(&mut self.other_target, hash) == hash
     }
 
     /// Brings the kit's parts into the template, if they are to stay there.

@@ -11,6 +11,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 use tricorn_engine::{Exchange, clock};
+use tricorn_proto::response::status_line;
 use tricorn_proto::{Reject, RejectKind};
 use tricorn_scoreboard::Slot;
 
@@ -325,8 +326,7 @@ impl Wsgi {
         }
         let duration_ns = clock::now_ns().saturating_sub(call.received_ns);
         if let Some(refusal) = refusal {
-            let line = format!("{} {}", refusal.status(), refusal.reason());
-            let status = PyString::new(py, &line).unbind();
+            let status = PyString::new(py, &status_line(refusal.status())).unbind();
             let before = call.response().lock(py).status.replace(status);
             drop(before);
         }

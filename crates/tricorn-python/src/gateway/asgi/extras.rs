@@ -2,20 +2,15 @@
 //!
 //! They serve again while nobody holds on to them or has changed them, which a look at a few addresses tells for less than
 //! a copy costs.
-use std::sync::Arc;
-
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use tricorn_engine::{Exchange, ListenerInfo};
-use tricorn_proto::Scheme;
+use tricorn_engine::Exchange;
 
 use crate::gateway::environ::{copy, set};
-use crate::gateway::text;
-
-/// A longer target is not kept.
-const LONGEST_TARGET: usize = 256;
+use crate::gateway::kit::references;
+use crate::gateway::template::{Arrival, KeptTarget};
 
 /// A dict that scopes get copies of.
 pub struct Original {
@@ -35,12 +30,9 @@ pub struct Extras {
 
 /// A scope with the extras in it, and the target that came twice in a row.
 struct Template {
-    listener: Arc<ListenerInfo>,
-    https: bool,
+    arrival: Arrival,
     dict: Py<PyDict>,
-    target: Box<[u8]>,
-    /// Of the last target that was another one.
-    other_target: usize,
+    target: KeptTarget,
 }
 
 impl Original {
@@ -59,14 +51,16 @@ impl Original {
         copy(self.dict.bind(py))
     }
 
-    /// Is a copy still what it was, with so many references to it?
-    fn is_as(&self, copy: &Py<PyDict>, references: ffi::Py_ssize_t) -> bool {
+    /// Is a copy still what it was, and held so many times?
+    fn is_as(&self, copy: &Py<PyDict>, holders: ffi::Py_ssize_t) -> bool {
+        if references(copy) != holders {
+            return false;
+        }
         let copy = copy.as_ptr();
         let (mut place, mut key, mut value) = (0, std::ptr::null_mut(), std::ptr::null_mut());
         // SAFETY: a live dict, which nobody changes meanwhile: the GIL is held and comparing addresses runs no Python code.
         unsafe {
-            ffi::Py_REFCNT(copy) == references
-                && ffi::PyDict_Size(copy) == self.entries.len() as ffi::Py_ssize_t
+            ffi::PyDict_Size(copy) == self.entries.len() as ffi::Py_ssize_t
                 && self.entries.iter().all(|&(known_key, known)| {
                     ffi::PyDict_Next(copy, &mut place, &mut key, &mut value) != 0
                         && key as usize == known_key
@@ -89,8 +83,8 @@ impl Extras {
     /// After the request: may another one have them?
     pub fn serve_again(&mut self, asgi: &Original, extensions: &Original) -> bool {
         self.proven = true;
-        let references = 1 + ffi::Py_ssize_t::from(self.template.is_some());
-        asgi.is_as(&self.asgi, references) && extensions.is_as(&self.extensions, references)
+        let holders = 1 + ffi::Py_ssize_t::from(self.template.is_some());
+        asgi.is_as(&self.asgi, holders) && extensions.is_as(&self.extensions, holders)
     }
 
     pub fn put(&self, py: Python<'_>, scope: &Bound<'_, PyDict>) -> PyResult<()> {
@@ -107,13 +101,10 @@ impl Extras {
         let Some(template) = &self.template else {
             return Ok(None);
         };
-        let head = exchange.head();
-        let fits = template.https == (head.scheme == Some(Scheme::Https))
-            && Arc::ptr_eq(&template.listener, exchange.listener());
-        if !fits {
+        if !template.arrival.fits(exchange) {
             return Ok(None);
         }
-        let has_target = *template.target == *head.target();
+        let has_target = template.target.is(exchange.head().target());
         Ok(Some((copy(template.dict.bind(py))?, has_target)))
     }
 
@@ -130,25 +121,20 @@ impl Extras {
         let dict = copy(bare)?;
         self.put(py, &dict)?;
         self.template = Some(Template {
-            listener: exchange.listener().clone(),
-            https: exchange.head().scheme == Some(Scheme::Https),
+            arrival: Arrival::of(exchange),
             dict: dict.unbind(),
-            target: Box::default(),
-            other_target: 0,
+            target: KeptTarget::default(),
         });
         Ok(())
     }
 
-    /// A target that is not the template's: true when it has come twice in a row and is to be put there.
-    pub fn comes_again(&mut self, target: &[u8]) -> Option<&Py<PyDict>> {
+    /// The template, when a target that it does not have has come twice in a row and is to be put there.
+    pub fn keep_target(&mut self, target: &[u8]) -> Option<&Py<PyDict>> {
         let template = self.template.as_mut()?;
-        let hash = text::hash(target);
-        if std::mem::replace(&mut template.other_target, hash) != hash
-            || target.len() > LONGEST_TARGET
-        {
+        if !template.target.comes_again(target) {
             return None;
         }
-        template.target = target.into();
+        template.target.keep(target);
         Some(&template.dict)
     }
 }

@@ -7,11 +7,10 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
 use tricorn_proto::Head;
 
-use crate::gateway::cache::{NameKind, kind_of};
+use crate::gateway::cache::{NameKind, Names, kind_of};
 use crate::gateway::text;
 
 const PAIRS: usize = 1024;
-const NAMES: usize = 128;
 /// Longer lines are made anew each time.
 const LONGEST: usize = 256;
 /// Heads with more fields go without `last` behind it.
@@ -23,16 +22,10 @@ struct Pair {
     tuple: Py<PyTuple>,
 }
 
-struct Name {
-    spelled: Box<[u8]>,
-    lower: Py<PyBytes>,
-    kind: NameKind,
-}
-
-/// Direct-mapped, both of them.
 pub struct FieldCache {
+    /// Direct-mapped.
     pairs: Vec<Option<Pair>>,
-    names: Vec<Option<Name>>,
+    names: Names<PyBytes>,
     /// Where the fields of the last head are: clients send the same ones again, mostly, and a look spares a hash.
     last: [u16; MOST_FIELDS],
 }
@@ -41,7 +34,7 @@ impl FieldCache {
     pub fn new() -> Self {
         FieldCache {
             pairs: (0..PAIRS).map(|_| None).collect(),
-            names: (0..NAMES).map(|_| None).collect(),
+            names: Names::new(lower_name),
             last: [0; MOST_FIELDS],
         }
     }
@@ -99,23 +92,16 @@ impl FieldCache {
     }
 
     fn make<'py>(
-        &mut self,
+        &self,
         py: Python<'py>,
         name: &[u8],
         value: &[u8],
     ) -> PyResult<(Bound<'py, PyTuple>, NameKind)> {
-        let slot = &mut self.names[text::hash(name) & (NAMES - 1)];
-        let known = slot.take_if(|known| *known.spelled == *name);
-        let known = known.unwrap_or_else(|| Name {
-            spelled: name.into(),
-            lower: PyBytes::new(py, &name.to_ascii_lowercase()).unbind(),
-            kind: kind_of(name),
-        });
-        let pair = [known.lower.bind(py).clone(), PyBytes::new(py, value)];
-        let kind = known.kind;
-        if name.len() <= LONGEST {
-            *slot = Some(known);
-        }
-        Ok((PyTuple::new(py, pair)?, kind))
+        let (name, kind) = self.names.key(py, name)?;
+        Ok((PyTuple::new(py, [name, PyBytes::new(py, value)])?, kind))
     }
+}
+
+fn lower_name<'py>(py: Python<'py>, name: &[u8]) -> PyResult<(Bound<'py, PyBytes>, NameKind)> {
+    Ok((PyBytes::new(py, &name.to_ascii_lowercase()), kind_of(name)))
 }

@@ -18,7 +18,7 @@ use super::kit::Kit;
 use super::request::AsgiRequest;
 use super::scope::{Constants, ScopeBuilder};
 use super::socket::{AsgiSocket, SocketSettings};
-use super::task::Tasks;
+use super::task::{Carrier, Tasks};
 use crate::gateway::faults::ErrorLog;
 use crate::gateway::hooks::Hooks;
 use crate::log::access::AccessLog;
@@ -303,8 +303,8 @@ impl Host {
         let called = self
             .calls
             .call(py, self.app.bind(py), (scope, receive, send), conversation);
-        let task = match called {
-            Ok(Some(task)) => task,
+        let (task, carrier) = match called {
+            Ok(Some(taken)) => taken,
             Ok(None) => return Ok(true),
             Err(error) if is_exit(error.value(py)) => return Err(error),
             Err(error) => {
@@ -320,12 +320,12 @@ impl Host {
         drop(before);
         match this {
             Conversation::Request(request) => {
-                request.get().lock().task = Some(task.clone_ref(py));
+                request.get().lock().task = Some(task);
                 locked(&self.fresh).push(request);
             }
-            Conversation::Socket(socket) => socket.get().run_in(task.clone_ref(py)),
+            Conversation::Socket(socket) => socket.get().run_in(task),
         }
-        self.calls.go_on(task.bind(py)).map(|()| false)
+        Carrier::wake(carrier.bind(py)).map(|()| false)
     }
 
     /// The application has returned, or raised `error`. `task`: what has taken the call over.

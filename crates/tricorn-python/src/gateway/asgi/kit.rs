@@ -12,6 +12,7 @@ use super::extras::Extras;
 use super::host::Host;
 use super::request::AsgiRequest;
 use super::scope::{Kind, ScopeBuilder};
+use crate::gateway::kit::references;
 
 pub struct Kit {
     pub request: Py<AsgiRequest>,
@@ -34,16 +35,11 @@ impl Kit {
         })
     }
 
-    /// Nobody else holds any part of it, or has changed one. Without a GIL the counts say nothing.
+    /// Nobody else holds any part of it, or has changed one.
     pub fn may_serve_again(&mut self, scopes: &ScopeBuilder) -> bool {
-        let count = |object: *mut ffi::PyObject| {
-            // SAFETY: a live object of the kit's; with the GIL held its count does not change meanwhile.
-            unsafe { ffi::Py_REFCNT(object) }
-        };
-        !cfg!(Py_GIL_DISABLED)
-            && count(self.request.as_ptr()) == OWN_REFERENCES
-            && count(self.receive.as_ptr()) == 1
-            && count(self.send.as_ptr()) == 1
+        references(&self.request) == OWN_REFERENCES
+            && references(&self.receive) == 1
+            && references(&self.send) == 1
             && scopes.may_serve_again(&mut self.extras, Kind::Http)
     }
 }

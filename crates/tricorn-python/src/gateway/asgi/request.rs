@@ -472,7 +472,8 @@ pub fn is_over(future: &Bound<'_, PyAny>) -> PyResult<bool> {
         .is_truthy()
 }
 
-fn resolve_all(py: Python<'_>, futures: Vec<Py<PyAny>>) -> PyResult<()> {
+/// Ends the wait for those futures that are not over yet.
+pub fn resolve_all(py: Python<'_>, futures: Vec<Py<PyAny>>) -> PyResult<()> {
     for future in futures {
         let future = future.bind(py);
         if !is_over(future)? {

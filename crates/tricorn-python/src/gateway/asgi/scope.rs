@@ -2,17 +2,18 @@
 //!
 //! Invariant: what peers send never makes a cache grow. Source: the ASGI specification, "HTTP & WebSocket", 2.4.
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 use tricorn_engine::{Exchange, ListenerInfo, Peer};
-use tricorn_proto::{Head, Scheme};
+use tricorn_proto::Head;
 
 use super::extras::{Extras, Original};
 use super::fields::FieldCache;
 use crate::gateway::environ::{copy, protocol, set};
+use crate::gateway::template::Arrival;
 use crate::gateway::text;
 
 const TARGETS: usize = 256;
@@ -47,8 +48,7 @@ struct Target {
 }
 
 struct Template {
-    listener: Arc<ListenerInfo>,
-    https: bool,
+    arrival: Arrival,
     kind: Kind,
     dict: Py<PyDict>,
 }
@@ -112,7 +112,7 @@ impl ScopeBuilder {
         }
         if !has_target {
             caches.put_target(py, &scope, head)?;
-            if let Some(template) = extras.comes_again(head.target()) {
+            if let Some(template) = extras.keep_target(head.target()) {
                 caches.put_target(py, template.bind(py), head)?;
             }
         }
@@ -157,22 +157,17 @@ impl ScopeBuilder {
         exchange: &Exchange,
         kind: Kind,
     ) -> PyResult<Bound<'py, PyDict>> {
-        let https = exchange.head().scheme == Some(Scheme::Https);
-        let listener = exchange.listener();
-        let known = caches.templates.iter().find(|template| {
-            template.https == https
-                && template.kind == kind
-                && Arc::ptr_eq(&template.listener, listener)
-        });
+        let mut known = caches.templates.iter();
+        let known = known.find(|template| template.kind == kind && template.arrival.fits(exchange));
         if let Some(template) = known {
             return copy(template.dict.bind(py));
         }
-        let dict = self.make_template(py, listener, https, kind)?;
+        let arrival = Arrival::of(exchange);
+        let dict = self.make_template(py, &arrival, kind)?;
         let copied = copy(&dict)?;
         if caches.templates.len() < TEMPLATES {
             caches.templates.push(Template {
-                listener: listener.clone(),
-                https,
+                arrival,
                 kind,
                 dict: dict.unbind(),
             });
@@ -184,12 +179,11 @@ impl ScopeBuilder {
     fn make_template<'py>(
         &self,
         py: Python<'py>,
-        listener: &ListenerInfo,
-        https: bool,
+        arrival: &Arrival,
         kind: Kind,
     ) -> PyResult<Bound<'py, PyDict>> {
         let dict = PyDict::new(py);
-        let (name, scheme) = match (kind, https) {
+        let (name, scheme) = match (kind, arrival.https) {
             (Kind::Http, false) => ("http", "http"),
             (Kind::Http, true) => ("http", "https"),
             (Kind::WebSocket, false) => ("websocket", "ws"),
@@ -201,7 +195,7 @@ impl ScopeBuilder {
         put("type", text(name))?;
         put("asgi", py.None().into_bound(py))?;
         put("http_version", text("1.1"))?;
-        let server = match listener {
+        let server = match &*arrival.listener {
             ListenerInfo::Inet(address) => {
                 (address.ip().to_string(), address.port()).into_pyobject(py)?
             }

@@ -18,7 +18,7 @@ use super::answer::encode_head;
 use super::awaitable::{Receive, Receiver, done, pending};
 use super::event::{Fields, SocketEvent, misplaced, socket_event};
 use super::host::{Conversation, Host, locked};
-use super::request::{bad_field, gone, is_over, resolve};
+use super::request::{bad_field, gone, is_over, resolve, resolve_all};
 use super::scope::Kind;
 
 /// What the settings say of WebSockets.
@@ -168,11 +168,9 @@ impl AsgiSocket {
         let Some(exchange) = checked(exchange) else {
             return Ok(());
         };
-        let scope = {
-            let mut extras = host.scopes.extras(py, Kind::WebSocket)?;
-            let scopes = &host.scopes;
-            scopes.build(py, &exchange, Kind::WebSocket, &mut extras)?
-        };
+        let scopes = &host.scopes;
+        let mut extras = scopes.extras(py, Kind::WebSocket)?;
+        let scope = scopes.build(py, &exchange, Kind::WebSocket, &mut extras)?;
         let socket = AsgiSocket {
             host: host.clone(),
             key: exchange.key(),
@@ -209,12 +207,7 @@ impl AsgiSocket {
         let py = this.py();
         let socket = this.get();
         let receivers = std::mem::take(&mut socket.lock().receivers);
-        for receiver in receivers {
-            let receiver = receiver.bind(py);
-            if !is_over(receiver)? {
-                resolve(receiver)?;
-            }
-        }
+        resolve_all(py, receivers)?;
         let (senders, room) = {
             let mut state = socket.lock();
             let awaited = !state.senders.is_empty();

@@ -17,11 +17,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::host::{Conversation, locked};
+use crate::gateway::kit::references;
 
 /// How the worker's loop makes tasks, and what says which of them runs.
 pub struct Tasks {
     event_loop: Py<PyAny>,
-    call_soon: Py<PyAny>,
     enter: Py<PyAny>,
     leave: Py<PyAny>,
     class: Py<PyAny>,
@@ -92,7 +92,6 @@ impl Tasks {
         let asyncio = py.import("asyncio.tasks")?;
         let ours = py.import("tricorn.workers.aio")?;
         Ok(Arc::new(Tasks {
-            call_soon: event_loop.getattr("call_soon")?.unbind(),
             event_loop: event_loop.clone().unbind(),
             enter: asyncio.getattr("_enter_task")?.unbind(),
             leave: asyncio.getattr("_leave_task")?.unbind(),
@@ -103,14 +102,15 @@ impl Tasks {
         }))
     }
 
-    /// Calls the application and takes the first step of the call. Returns the task when it is not the last one.
+    /// Calls the application and takes the first step of the call. When that is not the last one, returns the task that has
+    /// taken the call over and goes on once its carrier is woken.
     pub fn call(
         self: &Arc<Self>,
         py: Python<'_>,
         app: &Bound<'_, PyAny>,
         arguments: (Bound<'_, PyDict>, &Bound<'_, PyAny>, &Bound<'_, PyAny>),
         conversation: Conversation,
-    ) -> PyResult<Option<Py<PyAny>>> {
+    ) -> PyResult<Option<(Py<PyAny>, Py<Carrier>)>> {
         let idle = self.idle(py)?;
         let carrier = idle.carrier.bind(py);
         carrier.get().lent.store(true, Ordering::Relaxed);
@@ -147,14 +147,7 @@ impl Tasks {
             conversation,
             first: Some(first.unbind()),
         });
-        Ok(Some(idle.task))
-    }
-
-    /// Lets a task go on with the call that it has taken over.
-    pub fn go_on(&self, task: &Bound<'_, PyAny>) -> PyResult<()> {
-        let py = task.py();
-        let carrier = task.call_method0(intern!(py, "get_coro"))?;
-        Carrier::wake(carrier.cast::<Carrier>()?)
+        Ok(Some((idle.task, idle.carrier)))
     }
 
     /// Ends the task that waits for a call, with the next turn of the loop.
@@ -167,9 +160,14 @@ impl Tasks {
             state.over = true;
             state.wake.take()
         };
-        if let Some(wake) = wake {
-            self.call_soon.bind(py).call1((wake, idle.carrier))?;
-        }
+        wake.map_or(Ok(()), |wake| {
+            self.call_soon(wake.bind(py), idle.carrier.bind(py))
+        })
+    }
+
+    fn call_soon(&self, wake: &Bound<'_, PyAny>, carrier: &Bound<'_, Carrier>) -> PyResult<()> {
+        let event_loop = self.event_loop.bind(wake.py());
+        event_loop.call_method1(intern!(wake.py(), "call_soon"), (wake, carrier))?;
         Ok(())
     }
 
@@ -207,15 +205,11 @@ impl Tasks {
 
     /// After a call that took one step only.
     fn recycle(&self, py: Python<'_>, idle: Idle) -> PyResult<()> {
-        let task = idle.task.bind(py);
-        // SAFETY: a live object; with the GIL held its count does not change meanwhile. Without one it says nothing.
-        let references = unsafe { ffi::Py_REFCNT(task.as_ptr()) };
-        let unseen = !cfg!(Py_GIL_DISABLED)
-            && references == 1 + ELSEWHERE
-            && newest_weakref(task) == idle.weakref;
         let carrier = idle.carrier.get();
         carrier.lent.store(false, Ordering::Relaxed);
-        let unseen = unseen && !carrier.is_touched();
+        let unseen = references(&idle.task) == 1 + ELSEWHERE
+            && newest_weakref(idle.task.bind(py)) == idle.weakref
+            && !carrier.is_touched();
         let mut idle = Some(idle);
         if unseen {
             let mut spare = locked(&self.spare);
@@ -243,7 +237,7 @@ impl Carrier {
     }
 
     /// Makes the task take a step now. One that has not begun yet will come by itself.
-    fn wake(this: &Bound<'_, Self>) -> PyResult<()> {
+    pub fn wake(this: &Bound<'_, Self>) -> PyResult<()> {
         let wake = this.get().lock().wake.take();
         if let Some(wake) = wake {
             wake.bind(this.py()).call1((this,))?;
@@ -433,7 +427,7 @@ impl Carrier {
             }
         };
         if let Some(wake) = wake {
-            carrier.tasks.call_soon.bind(py).call1((wake, slf))?;
+            carrier.tasks.call_soon(wake.bind(py), slf)?;
         }
         Ok(true)
     }
