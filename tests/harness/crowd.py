@@ -7,6 +7,7 @@ connection and not answered in full is one. Bounded by the caller in clients and
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -69,6 +70,18 @@ class Crowd:
 
     def stop(self) -> None:
         self._stopping = True
+
+    async def hears_another(self, seconds: float) -> None:
+        """Waits for a body that none of the answers so far had: another worker's, where the body is its pid.
+
+        Errors: `TimeoutError` after `seconds`.
+        """
+        heard = len(self.tally.bodies)
+        deadline = time.monotonic() + seconds
+        while len(self.tally.bodies) == heard:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"only {heard} workers have answered")
+            await asyncio.sleep(0.02)
 
     async def run(self, conductor: Callable[[], object] | None = None) -> Tally:
         """Runs the crowd; `conductor` is an async function that runs beside it (signals, say)."""
