@@ -171,7 +171,7 @@ def test_a_client_that_leaves_its_websocket_leaves_no_error(site):
 @WITH_WEBSOCKETS
 def test_what_the_startup_made_is_there(site):
     assert json.loads(site.request("GET", "/started").body) == {"started": True}
-    assert site.log.matches("site starts")
+    site.log.wait_for("site starts")
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
@@ -180,5 +180,5 @@ def test_a_stop_ends_the_application_in_good_order(server, name):
     assert running.request("GET", "/path/x").status == 200
     assert running.stop(signal.SIGTERM) == 0
     if name != "django_asgi_site":
-        assert running.log.matches("site stops")
+        running.wait_for_line("site stops")
     assert "Traceback" not in running.log.text()

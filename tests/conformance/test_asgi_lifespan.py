@@ -67,24 +67,24 @@ def test_on_insists_on_it(server, kind):
     running = start(server, kind, "--asgi-lifespan", "on", wait=False)
     assert running.wait() == 3
     running.wait_for_line(r"\[ERROR\].*ASGI lifespan startup failed")
-    assert running.log.matches("Worker failed to boot")
+    running.wait_for_line("Worker failed to boot")
     if kind == "crash":
-        assert running.log.matches("the startup fails on purpose")
+        running.wait_for_line("the startup fails on purpose")
 
 
 @pytest.mark.parametrize("mode", ["auto", "on"])
 def test_a_startup_that_says_it_failed_stops_the_server(server, mode):
     running = start(server, "failed", "--asgi-lifespan", mode, wait=False, MESSAGE="no database here")
     assert running.wait() == 3
-    assert running.log.matches(r"\[ERROR\].*ASGI lifespan startup failed.*no database here")
-    assert running.log.matches("Worker failed to boot")
+    running.wait_for_line(r"\[ERROR\].*ASGI lifespan startup failed.*no database here")
+    running.wait_for_line("Worker failed to boot")
     assert "lifespan.shutdown" not in told(running)
 
 
 def test_a_startup_may_fail_without_a_message(server):
     running = start(server, "failed", wait=False)
     assert running.wait() == 3
-    assert running.log.matches(r"\[ERROR\].*ASGI lifespan startup failed")
+    running.wait_for_line(r"\[ERROR\].*ASGI lifespan startup failed")
 
 
 def test_a_lifespan_that_ends_while_serving_leaves_the_requests_alone(server):
@@ -109,7 +109,7 @@ def test_a_shutdown_that_fails_is_in_the_log_and_ends_the_worker(server, kind, l
     running = start(server, kind)
     assert running.request().status == 200
     assert running.stop() == 0
-    assert running.log.matches(line)
+    running.wait_for_line(line)
 
 
 def test_a_shutdown_takes_its_time(server):

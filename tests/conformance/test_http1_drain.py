@@ -126,7 +126,7 @@ def test_max_requests_under_load_loses_nothing(server, worker, request_):
     assert (tally.failures, tally.refused) == ([], 0)
     assert set(tally.statuses) == {200}
     assert len(tally.bodies) > 2, "no worker was recycled"
-    assert running.log.matches("Autorestarting worker after current request")
+    running.wait_for_line("Autorestarting worker after current request")
 
 
 def test_max_requests_answers_the_last_request_with_close(server, worker):

@@ -24,9 +24,9 @@ def test_the_first_lines_tell_what_runs(server, worker):
     running.wait_for_workers(2)
     wait_until(lambda: len(running.log.matches(BOOTING)) == 2, what="two booting lines")
     line = r"^\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4}\] " + rf"\[{running.pid}\] \[INFO\] "
-    assert running.log.matches(line + rf"Starting {server.name} \d+\.\d+\.\d+$")
-    assert running.log.matches(line + rf"Listening at: http://127\.0\.0\.1:{running.port} \({running.pid}\)$")
-    assert running.log.matches(line + rf"Using worker: {worker}$")
+    running.wait_for_line(line + rf"Starting {server.name} \d+\.\d+\.\d+$")
+    running.wait_for_line(line + rf"Listening at: http://127\.0\.0\.1:{running.port} \({running.pid}\)$")
+    running.wait_for_line(line + rf"Using worker: {worker}$")
 
 
 @pytest.mark.parametrize("name", ["TERM", "INT", "QUIT"])
@@ -34,8 +34,8 @@ def test_signals_that_stop(server, worker, name):
     running = server.start("hello:app", "-w", "2", worker=worker)
     assert running.request().status == 200
     assert running.stop(getattr(signal, f"SIG{name}")) == 0
-    assert running.log.matches(rf"Handling signal: {name.lower()}$")
-    assert running.log.matches(r"Shutting down: Master$")
+    running.wait_for_line(rf"Handling signal: {name.lower()}$")
+    running.wait_for_line(r"Shutting down: Master$")
     assert running.processes() == []
 
 
@@ -136,7 +136,7 @@ def test_workers_that_cannot_boot_stop_the_server_cleanly(server, tmp_path, body
     pidfile = tmp_path / "server.pid"
     running = server.start("broken:app", "-w", "6", "-p", str(pidfile), "--chdir", str(tmp_path), wait=None)
     assert running.wait() == code
-    assert running.log.matches("Reason: (Worker failed to boot|App failed to load)")
+    running.wait_for_line("Reason: (Worker failed to boot|App failed to load)")
     assert not pidfile.exists()
     assert running.processes() == []
 
@@ -201,7 +201,7 @@ def test_the_pidfile_holds_the_pid_while_the_server_runs(server, tmp_path):
     assert pidfile.read_text() == f"{running.pid}\n"
     second = server.start("hello:app", "-p", str(pidfile), wait=None)
     assert second.wait() == 1
-    assert second.log.matches(rf"Already running on PID {running.pid}")
+    second.wait_for_line(rf"Already running on PID {running.pid}")
     assert running.stop() == 0
     assert not pidfile.exists()
 
@@ -232,8 +232,8 @@ def test_an_address_in_use_is_tried_again_and_then_refused(server):
         port = taken.getsockname()[1]
         running = server.start("hello:app", bind=f"127.0.0.1:{port}", wait=None)
         assert running.wait() == 1
-        assert running.log.matches(rf"Connection in use: \('127\.0\.0\.1', {port}\)")
-        assert running.log.matches(rf"Can't connect to \('127\.0\.0\.1', {port}\)")
+        running.wait_for_line(rf"Connection in use: \('127\.0\.0\.1', {port}\)")
+        running.wait_for_line(rf"Can't connect to \('127\.0\.0\.1', {port}\)")
 
 
 def test_usr1_reopens_the_logs(server, tmp_path):

@@ -27,7 +27,7 @@ ONCE = request_bytes("GET", "/pid", [("Connection", "close")])
 def test_an_async_callable_is_served_as_asgi_without_a_word(server, name):
     running = server.start(f"asgi_kinds:{name}")
     assert running.request().body == b"asgi"
-    assert running.log.matches("Using worker: asgi")
+    running.wait_for_line("Using worker: asgi")
 
 
 @TRICORN
@@ -37,7 +37,7 @@ def test_an_async_callable_is_served_as_asgi_without_a_word(server, name):
 def test_the_applications_of_frameworks_are_known_for_what_they_are(server, name):
     running = server.start(f"{name}:app")
     assert json.loads(running.request("GET", "/path/x").body)["path"] == "x"
-    assert running.log.matches("Using worker: asgi")
+    running.wait_for_line("Using worker: asgi")
 
 
 @TRICORN
@@ -45,7 +45,7 @@ def test_the_applications_of_frameworks_are_known_for_what_they_are(server, name
 def test_any_other_callable_is_served_as_wsgi(server, name):
     running = server.start(f"asgi_kinds:{name}")
     assert running.request().body == b"wsgi"
-    assert running.log.matches("Using worker: sync")
+    running.wait_for_line("Using worker: sync")
 
 
 @TRICORN
@@ -58,7 +58,7 @@ def test_a_worker_class_that_was_given_stays(server, how):
     }[how]
     running = server.start("asgi_kinds:function", **more)
     assert running.request().status == 500
-    assert running.log.matches("Using worker: sync")
+    running.wait_for_line("Using worker: sync")
 
 
 @TRICORN
