@@ -10,7 +10,6 @@
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, Thread};
-use std::time::Duration;
 
 use tricorn_scoreboard::Slot;
 
@@ -18,12 +17,10 @@ use crate::clock;
 use crate::engine::Engine;
 use crate::exchange::Exchange;
 use crate::poller::Events;
+use crate::tick::{self, Calm, Tick};
 
 /// A call longer than this is slow, and loses the helm when the monitor sees it.
 const SLOW_NS: u64 = 1_000_000;
-/// How often the monitor looks; output that waits for company leaves within it. A look costs 20 us of CPU where timers
-/// are dear (virtual machines), so twice as often would be 2 % of a busy core.
-const TICK: Duration = Duration::from_millis(2);
 /// The monitor parks after this many ticks without a call.
 const QUIET_TICKS: u32 = 10;
 /// Longest wait of the stand-in.
@@ -86,8 +83,7 @@ pub struct Helm {
     seats: Vec<Seat>,
     next_seat: AtomicU32,
     predictor: Predictor,
-    monitor: OnceLock<Thread>,
-    monitor_parked: AtomicBool,
+    tick: Arc<Tick>,
     /// The stand-in has met what a thread of the pool has to look after.
     attend_due: AtomicBool,
     stopped: AtomicBool,
@@ -112,6 +108,7 @@ impl Helm {
                 woken: AtomicBool::new(false),
             })
             .collect();
+        let tick = engine.tick().clone();
         let helm = Arc::new(Helm {
             engine,
             slot,
@@ -121,18 +118,16 @@ impl Helm {
             seats,
             next_seat: AtomicU32::new(0),
             predictor: Predictor::new(),
-            monitor: OnceLock::new(),
-            monitor_parked: AtomicBool::new(false),
+            tick,
             attend_due: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             turn_ms,
             on_tick,
         });
         let monitor = helm.clone();
-        let handle = thread::Builder::new()
+        thread::Builder::new()
             .name("tricorn-monitor".into())
             .spawn(move || monitor.watch())?;
-        let _ = helm.monitor.set(handle.thread().clone());
         Ok(helm)
     }
 
@@ -157,9 +152,7 @@ impl Helm {
                 thread.unpark();
             }
         }
-        if let Some(monitor) = self.monitor.get() {
-            monitor.unpark();
-        }
+        self.tick.wake();
         self.engine.wake();
     }
 
@@ -292,12 +285,7 @@ impl Helm {
                 self.call_started_ns.store(started_ns, Ordering::Relaxed);
                 self.word
                     .swap(Word::new(me, word.number() + 1, true).0, Ordering::SeqCst);
-                // The swap is a full barrier: either we see the monitor parked, or it sees the call.
-                if self.monitor_parked.load(Ordering::SeqCst)
-                    && let Some(monitor) = self.monitor.get()
-                {
-                    monitor.unpark();
-                }
+                self.tick.call_begins();
             }
         }
         Call { started_ns, path }
@@ -329,12 +317,7 @@ impl Helm {
         let number = self.word().number() + 1;
         self.word
             .swap(Word::new(me, number, true).0, Ordering::SeqCst);
-        // As in `begin_call`.
-        if self.monitor_parked.load(Ordering::SeqCst)
-            && let Some(monitor) = self.monitor.get()
-        {
-            monitor.unpark();
-        }
+        self.tick.call_begins();
     }
 
     /// Another call of the same step begins: many quick ones are not a slow one.
@@ -359,15 +342,18 @@ impl Helm {
     fn watch(&self) {
         // Signals are for the main thread: it alone runs Python's handlers.
         crate::sys::block_all_signals();
+        self.tick.attach();
         let mut events = Events::new();
         let mut last = self.word();
+        let mut calm = Calm::default();
         let mut quiet = 0;
         while !self.is_stopped() {
             if quiet > QUIET_TICKS {
-                self.rest();
+                self.tick
+                    .rest(|| self.word().in_call() || self.is_stopped());
                 quiet = 0;
             }
-            thread::park_timeout(TICK);
+            self.tick.pause(&mut calm);
             self.engine.flush_waiting();
             (self.on_tick)(&self.engine);
             let word = self.word();
@@ -377,6 +363,7 @@ impl Helm {
                 {
                     self.stand_in(&mut events);
                 }
+                calm.disturb();
                 quiet = 0;
             } else if word.number() == last.number() {
                 quiet += 1;
@@ -394,15 +381,6 @@ impl Helm {
         clock::now_ns().saturating_sub(started_ns) > SLOW_NS && self.word() == word
     }
 
-    /// Nothing runs: no ticks until the next call.
-    fn rest(&self) {
-        self.monitor_parked.store(true, Ordering::SeqCst);
-        if !self.word().in_call() && !self.is_stopped() {
-            thread::park();
-        }
-        self.monitor_parked.store(false, Ordering::SeqCst);
-    }
-
     /// Every thread is in the application: the engine goes on without them.
     fn stand_in(&self, events: &mut Events) {
         self.engine.set_slots_free(false);
@@ -415,7 +393,7 @@ impl Helm {
             }
             if turn.driver {
                 // It stays readable until the call is over: no reason to run in circles.
-                thread::park_timeout(TICK);
+                thread::park_timeout(tick::SHORT);
             }
         }
         // Who took the helm has said so as well, but perhaps before we said the contrary.

@@ -17,6 +17,7 @@ mod pool;
 mod spool;
 mod sys;
 mod table;
+mod tick;
 
 pub use config::EngineConfig;
 pub use connection::{Inbound, SocketConfig};

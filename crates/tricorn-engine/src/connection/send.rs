@@ -33,9 +33,14 @@ impl Connection {
             if taken < second.len() && self.output.is_empty() && !self.dead {
                 return taken + self.send_now(core, &[], &second[taken..]);
             }
-        } else if !self.dirty {
-            self.dirty = true;
-            core.mark_dirty(self.key);
+        } else {
+            if !self.dirty {
+                self.dirty = true;
+                core.mark_dirty(self.key);
+            }
+            if !last {
+                core.tick.part_waits();
+            }
         }
         taken
     }

@@ -4,6 +4,7 @@
 //! mutex, so several threads may turn it or end exchanges at the same time without harm. The lock is never held
 //! while Python runs, and no thread that holds it waits for the GIL.
 mod accept;
+mod drain;
 mod pass;
 
 use std::collections::VecDeque;
@@ -11,7 +12,6 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tricorn_proto::ws::CloseCode;
 use tricorn_scoreboard::Slot;
 
 use crate::clock::{self, HttpDate};
@@ -24,6 +24,7 @@ use crate::peer::{Ends, ListenerInfo};
 use crate::poller::{Events, Poller, Readiness, Token};
 use crate::pool::Pool;
 use crate::table::Table;
+use crate::tick::Tick;
 
 /// Deadlines are looked at this often: they are exact to a quarter of a second.
 const SWEEP_MS: u64 = 250;
@@ -61,6 +62,7 @@ struct Listener {
 pub struct Core {
     pub config: Arc<EngineConfig>,
     pub poller: Arc<Poller>,
+    pub tick: Arc<Tick>,
     pub pool: Pool,
     pub ready: VecDeque<Ready>,
     pub notices: Vec<Notice>,
@@ -150,6 +152,7 @@ pub struct Engine {
     inner: Mutex<Inner>,
     pub(crate) config: Arc<EngineConfig>,
     poller: Arc<Poller>,
+    tick: Arc<Tick>,
     slot: Option<&'static Slot>,
 }
 
@@ -172,6 +175,7 @@ impl Engine {
         slot: Option<&'static Slot>,
     ) -> io::Result<Arc<Engine>> {
         let poller = Arc::new(Poller::new()?);
+        let tick = Arc::new(Tick::default());
         let config = Arc::new(config);
         let listeners = listeners
             .into_iter()
@@ -184,6 +188,7 @@ impl Engine {
         let core = Core {
             config: config.clone(),
             poller: poller.clone(),
+            tick: tick.clone(),
             pool: Pool::default(),
             ready: VecDeque::new(),
             notices: Vec::new(),
@@ -219,6 +224,7 @@ impl Engine {
             inner: Mutex::new(inner),
             config,
             poller,
+            tick,
             slot,
         }))
     }
@@ -226,6 +232,10 @@ impl Engine {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
         // A panic under the lock is a bug of ours; the connections of the others are still in order.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn tick(&self) -> &Arc<Tick> {
+        &self.tick
     }
 
     /// Readable while the engine has something to do: for loops that turn it.
@@ -353,44 +363,6 @@ impl Engine {
             // A failure is tried again at the next turn.
             let _ = inner.arm_listeners(self.slot);
         }
-    }
-
-    /// Leaves the accept set. `exhaust`: takes every connection that is queued first, because nobody else will; may be
-    /// asked for later too. Requests in progress are finished, further ones are answered with `Connection: close`.
-    pub fn start_drain(&self, exhaust: bool) {
-        let mut guard = self.lock();
-        let inner = &mut *guard;
-        if inner.core.draining && (!exhaust || inner.listeners.is_empty()) {
-            return;
-        }
-        inner.core.now_ns = clock::now_ns();
-        inner.core.now_ms = inner.core.now_ns / 1_000_000;
-        if exhaust {
-            for index in 0..inner.listeners.len() {
-                inner.accept(index, usize::MAX);
-            }
-            inner.listeners.clear();
-        }
-        // Whoever passes something on is still there to take it back when it drains itself, so nothing stays behind.
-        inner.take_passed(usize::MAX, self.slot);
-        if !inner.core.draining {
-            inner.core.draining = true;
-            // Leaving the set cannot fail.
-            let _ = inner.arm_listeners(None);
-            inner.shorten_idle_deadlines();
-            inner.close_sockets();
-        }
-        if let Some(slot) = self.slot {
-            slot.set_accepting(false);
-        }
-        drop(guard);
-        self.poller.wake();
-    }
-
-    /// Nothing is left to do after `start_drain`.
-    pub fn is_drained(&self) -> bool {
-        let inner = self.lock();
-        inner.core.draining && inner.table.len() == 0 && inner.core.ready.is_empty()
     }
 
     /// Open connections.
@@ -543,38 +515,6 @@ impl Inner {
             }
             (fate, ())
         });
-    }
-
-    /// Idle connections get a moment for a request that is on its way, and no more.
-    fn shorten_idle_deadlines(&mut self) {
-        let kept = self.core.idle_deadline(false);
-        let fresh = self.core.now_ms + DRAIN_LINGER_MS;
-        for key in self.table.keys() {
-            if let Some(connection) = self.table.get_mut(key)
-                && connection.is_idle()
-            {
-                let deadline = if connection.requests == 0 {
-                    fresh
-                } else {
-                    kept
-                };
-                connection.deadline_ms = connection.deadline_ms.min(deadline);
-                self.table.note_deadline(key);
-            }
-        }
-    }
-
-    /// WebSockets do not end by themselves: their clients come back to another worker.
-    fn close_sockets(&mut self) {
-        for key in self.table.keys() {
-            self.with(key, |connection, core| match connection.phase {
-                Phase::Socket(_) => {
-                    let code = CloseCode::SERVICE_RESTART;
-                    (connection.say_close(core, code, ""), ())
-                }
-                _ => (Fate::Keep, ()),
-            });
-        }
     }
 
     fn sweep(&mut self) {
