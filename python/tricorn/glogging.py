@@ -280,7 +280,7 @@ class Logger:
 
     def access(self, resp, req, environ, request_time):
         """Log one finished exchange in `access_log_format`."""
-        if not self.access_log_enabled:
+        if not self.access_log_enabled or not self._access_is_heard():
             return
         atoms = self.atoms_wrapper_class(self.atoms(resp, req, environ, request_time))
         try:
@@ -350,6 +350,11 @@ class Logger:
     def access_is_custom(self):
         """Whether `access` was replaced: it is then called for every exchange, access log or not."""
         return "access" in self.__dict__ or type(self).access is not _NATIVE_ACCESS["access"]
+
+    def _access_is_heard(self):
+        # A logging configuration of the application's mostly does not know this logger, and a line costs 70 us.
+        log = self.access_log
+        return log.isEnabledFor(logging.INFO) and (log.hasHandlers() or bool(log.filters))
 
     def _wants_access_log(self):
         cfg = self.cfg
