@@ -8,6 +8,7 @@ mod connection;
 pub mod engine;
 pub mod exchange;
 pub mod helm;
+mod load;
 pub mod notice;
 mod output;
 mod passage;
