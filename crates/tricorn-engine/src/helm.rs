@@ -25,6 +25,8 @@ const SLOW_NS: u64 = 1_000_000;
 /// Between this and `SLOW_NS` calls are no reason for a hand-over while the process has no CPU to spare: they wait for
 /// the GIL, each for the others. Source: `sys.getswitchinterval()`.
 const GIL_INTERVAL_NS: u64 = 5_000_000;
+/// A call that has not lasted longer leaves what waits for company to the next one.
+const QUICK_NS: u64 = 250_000;
 /// The monitor parks after this many ticks without a call.
 const QUIET_TICKS: u32 = 10;
 /// Longest wait of the stand-in.
@@ -375,11 +377,13 @@ impl Helm {
                     .rest(|| self.word().in_call() || self.is_stopped());
                 quiet = 0;
             }
-            self.tick.pause(&mut calm);
+            let parts_wait = self.tick.pause(&mut calm);
             self.look_at_load(&mut load);
-            self.engine.flush_waiting();
             (self.on_tick)(&self.engine);
             let word = self.word();
+            if parts_wait || !self.is_quick(word) {
+                self.engine.flush_waiting();
+            }
             if word.in_call() && self.is_overdue(word) {
                 if !self.pass_to_parked(word)
                     && self.exchange_word(word, Word::new(STAND_IN, word.number() + 1, false))
@@ -414,12 +418,22 @@ impl Helm {
         self.roomy_ns.load(Ordering::Relaxed) > SLOW_NS
     }
 
+    /// Has the call that `word` tells of just begun? Then the next one is near, and whoever asks for it sends what has
+    /// waited long enough: we would only get in the way.
+    fn is_quick(&self, word: Word) -> bool {
+        word.in_call() && self.lasted_ns() < QUICK_NS
+    }
+
     /// Has the call that `word` tells of lasted too long?
     fn is_overdue(&self, word: Word) -> bool {
-        let started_ns = self.call_started_ns.load(Ordering::Relaxed);
-        // Still the same call: the time belongs to it.
         let least = self.roomy_ns.load(Ordering::Relaxed);
-        clock::now_ns().saturating_sub(started_ns) > least && self.word() == word
+        // Still the same call: the time belongs to it.
+        self.lasted_ns() > least && self.word() == word
+    }
+
+    fn lasted_ns(&self) -> u64 {
+        let started_ns = self.call_started_ns.load(Ordering::Relaxed);
+        clock::now_ns().saturating_sub(started_ns)
     }
 
     /// Every thread is in the application: the engine goes on without them.

@@ -59,23 +59,26 @@ impl Tick {
         }
     }
 
-    /// The monitor's pause between two looks.
-    pub fn pause(&self, calm: &mut Calm) {
-        if self.streaming.swap(false, Ordering::SeqCst) {
+    /// The monitor's pause between two looks. Returns whether parts of answers may wait.
+    pub fn pause(&self, calm: &mut Calm) -> bool {
+        let streamed = self.streaming.swap(false, Ordering::SeqCst);
+        if streamed {
             calm.disturb();
         }
         if calm.0 < CALM_LOOKS {
             calm.0 += 1;
-            return thread::park_timeout(SHORT);
-        }
-        self.dozing.store(true, Ordering::SeqCst);
-        let streaming = self.streaming.load(Ordering::SeqCst);
-        thread::park_timeout(if streaming { SHORT } else { LONG });
-        self.dozing.store(false, Ordering::SeqCst);
-        if self.streaming.load(Ordering::Relaxed) {
-            // Woken for it, and the part has a tick to find company.
             thread::park_timeout(SHORT);
+        } else {
+            self.dozing.store(true, Ordering::SeqCst);
+            let streaming = self.streaming.load(Ordering::SeqCst);
+            thread::park_timeout(if streaming { SHORT } else { LONG });
+            self.dozing.store(false, Ordering::SeqCst);
+            if self.streaming.load(Ordering::Relaxed) {
+                // Woken for it, and the part has a tick to find company.
+                thread::park_timeout(SHORT);
+            }
         }
+        streamed || self.streaming.load(Ordering::Relaxed)
     }
 
     /// The monitor's rest until a call begins, unless `busy` says that one has.
@@ -126,8 +129,9 @@ mod tests {
         assert!(disturbed.0 == 0);
         let mut calm = calm();
         tick.part_waits();
-        tick.pause(&mut calm);
+        assert!(tick.pause(&mut calm));
         assert_eq!(calm.0, 1);
+        assert!(!tick.pause(&mut calm));
     }
 
     #[test]
