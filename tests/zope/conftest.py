@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 HERE = Path(__file__).resolve().parent
 BIN = HERE.parents[1] / ".venv-zope" / "bin"
+PAGE = HERE.parents[1] / "docs" / "zope.md"
 
 
 def _load(name: str):
@@ -69,3 +71,16 @@ def relstorage_instance(zope_bin, tmp_path):
     made.make()
     made.furnish(relstorage=True)
     return made
+
+
+@pytest.fixture(scope="session")
+def snippet() -> Callable[[str, str], str]:
+    """Gives the one block of a section of docs/zope.md that has this language, or begins like this."""
+
+    def find(section: str, what: str) -> str:
+        text = PAGE.read_text().split(f"\n## {section}\n")[1].split("\n## ")[0]
+        blocks = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.M | re.S)
+        (block,) = (block for language, block in blocks if language == what or block.startswith(what))
+        return block
+
+    return find

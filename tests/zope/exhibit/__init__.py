@@ -74,6 +74,18 @@ class Connections(BrowserView):
         return json.dumps(told)
 
 
+class Asked(BrowserView):
+    """What the server has told about this request, which no cache keeps."""
+
+    def __call__(self):
+        environ, response = self.request.environ, self.request.response
+        told = {"scheme": environ["wsgi.url_scheme"], "peer": environ["REMOTE_PORT"]}
+        told["form"] = dict(self.request.form)
+        response.setHeader("Content-Type", "application/json")
+        response.setHeader("Cache-Control", "no-store")
+        return json.dumps(told)
+
+
 class Download(BrowserView):
     """The blob, as a file for `wsgi.file_wrapper`."""
 
