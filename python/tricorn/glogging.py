@@ -352,7 +352,7 @@ class Logger:
         return "access" in self.__dict__ or type(self).access is not _NATIVE_ACCESS["access"]
 
     def _access_is_heard(self):
-        # A logging configuration of the application's mostly does not know this logger, and a line costs 70 us.
+        # A logging configuration of the application's mostly does not know this logger; a line costs 70 us.
         log = self.access_log
         return log.isEnabledFor(logging.INFO) and (log.hasHandlers() or bool(log.filters))
 
