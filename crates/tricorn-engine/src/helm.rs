@@ -402,15 +402,16 @@ impl Helm {
     }
 
     /// Calls that hold each other up look slow, and passing the helm on for that brings more of the same: four threads
-    /// in calls of 0.4 ms cost 15 % more than one. Where the CPU is used up, nobody else would come to it sooner.
+    /// in calls of 0.4 ms cost 15 % more than one. Where the CPU is used up, nobody else would come to it sooner, except
+    /// siblings: for them a busy worker's only thread is replaced early.
     fn look_at_load(&self, load: &mut Load) {
-        if self.seats.len() > 1 {
-            let least = match load.is_full(clock::now_ns(), clock::process_ns) {
-                true => GIL_INTERVAL_NS.max(SLOW_NS * self.seats.len() as u64),
-                false => SLOW_NS,
-            };
-            self.roomy_ns.store(least, Ordering::Relaxed);
-        }
+        let patient = load.is_full(clock::now_ns(), clock::process_ns)
+            && (self.seats.len() > 1 || !self.engine.has_siblings());
+        let least = match patient {
+            true => GIL_INTERVAL_NS.max(SLOW_NS * self.seats.len() as u64),
+            false => SLOW_NS,
+        };
+        self.roomy_ns.store(least, Ordering::Relaxed);
     }
 
     /// One thread more would only wait for the GIL: whoever comes back from a call leaves the next one to the leader.

@@ -26,6 +26,15 @@ impl Engine {
         Ok(())
     }
 
+    /// Could somebody else take what waits here?
+    pub fn has_siblings(&self) -> bool {
+        let inner = self.lock();
+        inner
+            .passage
+            .as_ref()
+            .is_some_and(|passage| passage.has_siblings())
+    }
+
     /// Every thread of this worker is in the application: what waits goes to whichever worker is idle first, which may
     /// in the end be this one. A worker that drains keeps what it has.
     pub fn pass_on(&self) {
