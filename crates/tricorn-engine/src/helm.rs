@@ -94,6 +94,8 @@ pub struct Helm {
     roomy: Predictor,
     /// The least time of such a call.
     roomy_ns: AtomicU64,
+    /// A call that lasts longer loses the helm.
+    overdue_ns: AtomicU64,
     tick: Arc<Tick>,
     /// The stand-in has met what a thread of the pool has to look after.
     attend_due: AtomicBool,
@@ -131,6 +133,7 @@ impl Helm {
             slow: Predictor::new(),
             roomy: Predictor::new(),
             roomy_ns: AtomicU64::new(SLOW_NS),
+            overdue_ns: AtomicU64::new(SLOW_NS),
             tick,
             attend_due: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
@@ -405,13 +408,15 @@ impl Helm {
     /// in calls of 0.4 ms cost 15 % more than one. Where the CPU is used up, nobody else would come to it sooner, except
     /// siblings: for them a busy worker's only thread is replaced early.
     fn look_at_load(&self, load: &mut Load) {
-        let patient = load.is_full(clock::now_ns(), clock::process_ns)
-            && (self.seats.len() > 1 || !self.engine.has_siblings());
-        let least = match patient {
+        let full = load.is_full(clock::now_ns(), clock::process_ns);
+        let alone = self.seats.len() > 1 || !self.engine.has_siblings();
+        let least = |patient: bool| match patient && alone {
             true => GIL_INTERVAL_NS.max(SLOW_NS * self.seats.len() as u64),
             false => SLOW_NS,
         };
-        self.roomy_ns.store(least, Ordering::Relaxed);
+        self.overdue_ns.store(least(full), Ordering::Relaxed);
+        self.roomy_ns
+            .store(least(load.is_mostly_full()), Ordering::Relaxed);
     }
 
     /// One thread more would only wait for the GIL: whoever comes back from a call leaves the next one to the leader.
@@ -427,7 +432,7 @@ impl Helm {
 
     /// Has the call that `word` tells of lasted too long?
     fn is_overdue(&self, word: Word) -> bool {
-        let least = self.roomy_ns.load(Ordering::Relaxed);
+        let least = self.overdue_ns.load(Ordering::Relaxed);
         // Still the same call: the time belongs to it.
         self.lasted_ns() > least && self.word() == word
     }

@@ -2,12 +2,14 @@
 
 /// In less time than this the one who looks would fill it alone.
 const SHORTEST_NS: u64 = 1_000_000;
+const LATELY_NS: u64 = 50_000_000;
 
 #[derive(Default)]
 pub struct Load {
     looked_ns: u64,
     used_ns: u64,
     full: bool,
+    was_full_ns: u64,
 }
 
 impl Load {
@@ -18,8 +20,16 @@ impl Load {
             let used_ns = used_ns();
             self.full = used_ns.saturating_sub(self.used_ns) >= passed / 8 * 7;
             (self.looked_ns, self.used_ns) = (now_ns, used_ns);
+            if self.full {
+                self.was_full_ns = now_ns;
+            }
         }
         self.full
+    }
+
+    /// Was it full at one of the last looks? A moment without a CPU is no reason to change one's ways.
+    pub fn is_mostly_full(&self) -> bool {
+        self.looked_ns.saturating_sub(self.was_full_ns) < LATELY_NS
     }
 }
 
@@ -39,5 +49,9 @@ mod tests {
         assert!(load.is_full(140 * MS, || 97 * MS));
         // Too short to tell.
         assert!(load.is_full(140 * MS + 1000, || unreachable!()));
+        assert!(!load.is_full(180 * MS, || 98 * MS));
+        assert!(load.is_mostly_full());
+        assert!(!load.is_full(190 * MS, || 99 * MS));
+        assert!(!load.is_mostly_full());
     }
 }
