@@ -193,7 +193,7 @@ impl Helm {
         {
             return Some(Next::Attend);
         }
-        if self.is_crowded() && self.word().leader() != me {
+        if self.is_crowded() && self.is_left_to_others(me) {
             return None;
         }
         let exchange = self.engine.next_ready(now_ns)?;
@@ -417,6 +417,13 @@ impl Helm {
         self.overdue_ns.store(least(full), Ordering::Relaxed);
         self.roomy_ns
             .store(least(load.is_mostly_full()), Ordering::Relaxed);
+    }
+
+    /// A leader in a call comes back for what is ready, and one in the poller does not know of it. Under the stand-in one
+    /// has to lead first.
+    fn is_left_to_others(&self, me: u32) -> bool {
+        let word = self.word();
+        word.leader() != me && (word.in_call() || word.leader() == STAND_IN)
     }
 
     /// One thread more would only wait for the GIL: whoever comes back from a call leaves the next one to the leader.
