@@ -30,6 +30,8 @@ pub struct EngineConfig {
     pub sendfile: bool,
     /// Somebody else's loop turns the engine: small output waits until `flush_waiting` is called at the end of its step.
     pub foreign_loop: bool,
+    /// Calls of the application run at the same time, each on a processor of its own (CPython without a GIL).
+    pub parallel_calls: bool,
     /// Where request bodies are spooled.
     pub spool_dir: PathBuf,
     /// Value of the Server field.
@@ -53,6 +55,7 @@ impl Default for EngineConfig {
             worker_connections: 1_000,
             sendfile: true,
             foreign_loop: false,
+            parallel_calls: false,
             spool_dir: std::env::temp_dir(),
             server: b"tricorn".to_vec(),
         }

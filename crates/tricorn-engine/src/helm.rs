@@ -409,8 +409,9 @@ impl Helm {
     /// siblings: for them a busy worker's only thread is replaced early.
     fn look_at_load(&self, load: &mut Load) {
         let full = load.is_full(clock::now_ns(), clock::process_ns);
-        let alone = self.seats.len() > 1 || !self.engine.has_siblings();
-        let least = |patient: bool| match patient && alone {
+        let may_wait = !self.engine.config.parallel_calls
+            && (self.seats.len() > 1 || !self.engine.has_siblings());
+        let least = |full: bool| match full && may_wait {
             true => GIL_INTERVAL_NS.max(SLOW_NS * self.seats.len() as u64),
             false => SLOW_NS,
         };

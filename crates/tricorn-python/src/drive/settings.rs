@@ -37,6 +37,7 @@ pub fn engine_config(cfg: &Bound<'_, PyAny>) -> PyResult<EngineConfig> {
         worker_connections: size("worker_connections")?,
         sendfile: flag("sendfile")?,
         foreign_loop: false,
+        parallel_calls: cfg!(Py_GIL_DISABLED),
         spool_dir,
         server: b"tricorn".to_vec(),
     })
