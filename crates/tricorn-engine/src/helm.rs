@@ -411,13 +411,12 @@ impl Helm {
         let full = load.is_full(clock::now_ns(), clock::process_ns);
         let may_wait = !self.engine.config.parallel_calls
             && (self.seats.len() > 1 || !self.engine.has_siblings());
-        let least = |full: bool| match full && may_wait {
-            true => GIL_INTERVAL_NS.max(SLOW_NS * self.seats.len() as u64),
-            false => SLOW_NS,
-        };
-        self.overdue_ns.store(least(full), Ordering::Relaxed);
-        self.roomy_ns
-            .store(least(load.is_mostly_full()), Ordering::Relaxed);
+        let least = |waits: bool, least: u64| if waits { least } else { SLOW_NS };
+        let roomy_ns = GIL_INTERVAL_NS.max(SLOW_NS * self.seats.len() as u64);
+        let overdue = least(full && may_wait, GIL_INTERVAL_NS);
+        let roomy = least(load.is_mostly_full() && may_wait, roomy_ns);
+        self.overdue_ns.store(overdue, Ordering::Relaxed);
+        self.roomy_ns.store(roomy, Ordering::Relaxed);
     }
 
     /// A leader in a call comes back for what is ready, and one in the poller does not know of it. Under the stand-in one
