@@ -20,7 +20,7 @@ use crate::load::Load;
 use crate::poller::Events;
 use crate::tick::{self, Calm, Tick};
 
-/// A call longer than this is slow, and loses the helm when the monitor sees it.
+/// A call longer than this is slow, and loses the helm when the monitor sees it, but for what `look_at_load` says.
 const SLOW_NS: u64 = 1_000_000;
 /// Between this and `SLOW_NS` calls are no reason for a hand-over while the process has no CPU to spare: they wait for
 /// the GIL, each for the others. Source: `sys.getswitchinterval()`.
@@ -121,7 +121,7 @@ impl Helm {
                 woken: AtomicBool::new(false),
             })
             .collect();
-        let tick = engine.tick().clone();
+        let tick = engine.tick.clone();
         let helm = Arc::new(Helm {
             engine,
             slot,
@@ -409,14 +409,19 @@ impl Helm {
     /// siblings: for them a busy worker's only thread is replaced early.
     fn look_at_load(&self, load: &mut Load) {
         let full = load.is_full(clock::now_ns(), clock::process_ns);
-        let may_wait = !self.engine.config.parallel_calls
-            && (self.seats.len() > 1 || !self.engine.has_siblings());
-        let least = |waits: bool, least: u64| if waits { least } else { SLOW_NS };
-        let roomy_ns = GIL_INTERVAL_NS.max(SLOW_NS * self.seats.len() as u64);
-        let overdue = least(full && may_wait, GIL_INTERVAL_NS);
-        let roomy = least(load.is_mostly_full() && may_wait, roomy_ns);
-        self.overdue_ns.store(overdue, Ordering::Relaxed);
-        self.roomy_ns.store(roomy, Ordering::Relaxed);
+        let (mut overdue_ns, mut roomy_ns) = (SLOW_NS, SLOW_NS);
+        if load.is_mostly_full() && self.may_be_patient() {
+            roomy_ns = GIL_INTERVAL_NS.max(SLOW_NS * self.seats.len() as u64);
+            if full {
+                overdue_ns = GIL_INTERVAL_NS;
+            }
+        }
+        self.overdue_ns.store(overdue_ns, Ordering::Relaxed);
+        self.roomy_ns.store(roomy_ns, Ordering::Relaxed);
+    }
+
+    fn may_be_patient(&self) -> bool {
+        !self.engine.config.parallel_calls && (self.seats.len() > 1 || !self.engine.has_siblings())
     }
 
     /// A leader in a call comes back for what is ready, and one in the poller does not know of it. Under the stand-in one

@@ -8,7 +8,7 @@ const LATELY_NS: u64 = 50_000_000;
 pub struct Load {
     looked_ns: u64,
     used_ns: u64,
-    full: bool,
+    /// The last look that found it full.
     was_full_ns: u64,
 }
 
@@ -18,13 +18,12 @@ impl Load {
         let passed = now_ns.saturating_sub(self.looked_ns);
         if passed >= SHORTEST_NS {
             let used_ns = used_ns();
-            self.full = used_ns.saturating_sub(self.used_ns) >= passed / 8 * 7;
-            (self.looked_ns, self.used_ns) = (now_ns, used_ns);
-            if self.full {
+            if used_ns.saturating_sub(self.used_ns) >= passed / 8 * 7 {
                 self.was_full_ns = now_ns;
             }
+            (self.looked_ns, self.used_ns) = (now_ns, used_ns);
         }
-        self.full
+        self.was_full_ns == self.looked_ns
     }
 
     /// Was it full at one of the last looks? A moment without a CPU is no reason to change one's ways.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-/// Output that waits for company leaves within it, and a slow call is seen within it and a millisecond.
+/// Parts of answers that wait for company leave within it.
 pub const SHORT: Duration = Duration::from_millis(2);
 const LONG: Duration = Duration::from_millis(8);
 /// So many looks in vain, one after the other, are a second of quick calls.

@@ -12,7 +12,6 @@ use tricorn_scoreboard::Slot;
 use super::{DRAIN_LINGER_MS, Inner};
 use crate::connection::{Connection, Fate};
 use crate::notice::Notice;
-use crate::passage::Passage;
 use crate::peer::{Ends, ListenerInfo, Peer};
 use crate::poller::Token;
 
@@ -188,9 +187,8 @@ impl Inner {
     /// Goes to the end of the queue of those that a newcomer may wake: the kernel always wakes the first that waits, and
     /// on a server that is not busy that would be the same worker each time.
     fn give_way(&mut self, index: u32) {
-        let others = |passage: &Arc<Passage>| passage.has_siblings();
         let listener = self.listeners.get(index as usize);
-        let Some(listener) = listener.filter(|_| self.passage.as_ref().is_some_and(others)) else {
+        let Some(listener) = listener.filter(|_| self.has_siblings()) else {
             return;
         };
         self.core.poller.remove(&listener.socket);

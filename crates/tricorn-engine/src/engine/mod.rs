@@ -152,7 +152,7 @@ pub struct Engine {
     inner: Mutex<Inner>,
     pub(crate) config: Arc<EngineConfig>,
     poller: Arc<Poller>,
-    tick: Arc<Tick>,
+    pub(crate) tick: Arc<Tick>,
     slot: Option<&'static Slot>,
 }
 
@@ -232,10 +232,6 @@ impl Engine {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
         // A panic under the lock is a bug of ours; the connections of the others are still in order.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn tick(&self) -> &Arc<Tick> {
-        &self.tick
     }
 
     /// Readable while the engine has something to do: for loops that turn it.

@@ -28,11 +28,7 @@ impl Engine {
 
     /// Could somebody else take what waits here?
     pub fn has_siblings(&self) -> bool {
-        let inner = self.lock();
-        inner
-            .passage
-            .as_ref()
-            .is_some_and(|passage| passage.has_siblings())
+        self.lock().has_siblings()
     }
 
     /// Every thread of this worker is in the application: what waits goes to whichever worker is idle first, which may
@@ -63,6 +59,11 @@ impl Engine {
 }
 
 impl Inner {
+    pub(super) fn has_siblings(&self) -> bool {
+        let passage = self.passage.as_ref();
+        passage.is_some_and(|passage| passage.has_siblings())
+    }
+
     /// False: the request stays.
     fn pass(&mut self, passage: &Passage, ready: &mut Ready) -> bool {
         let Some(connection) = self.table.get_mut(ready.key) else {
