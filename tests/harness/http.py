@@ -6,6 +6,7 @@ answer is a `WireError`, which pytest shows as a failed assertion with the bytes
 
 from __future__ import annotations
 
+import base64
 import re
 import select
 import socket
@@ -69,6 +70,11 @@ class Response:
         if self.version == "HTTP/1.0":
             return says == "keep-alive" and self.framing != "close"
         return says != "close" and self.framing != "close"
+
+
+def basic_auth(name: str, password: str) -> tuple[str, str]:
+    """The field of RFC 7617."""
+    return "Authorization", "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()
 
 
 def request_bytes(

@@ -6,7 +6,6 @@ They run one after the other, because they share the folder of the eggs.
 
 from __future__ import annotations
 
-import base64
 import http.server
 import shutil
 import signal
@@ -17,13 +16,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from harness.http import basic_auth
 from harness.servers import free_port, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "plone-buildout"
 # Kept between runs, since making the eggs is what takes the time.
 EGGS = ROOT / ".make" / "eggs"
-ADMIN = ("Authorization", "Basic " + base64.b64encode(b"admin:admin").decode())
+ADMIN = basic_auth("admin", "admin")
 
 pytestmark = [pytest.mark.long, pytest.mark.servers("tricorn"), pytest.mark.timeout(900)]
 

@@ -4,7 +4,6 @@ The line is applied to an ini file like the image's, which is then started as th
 The image itself, its Plone and `pip install` in it are not tested.
 """
 
-import base64
 import re
 import shutil
 import signal
@@ -12,10 +11,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from harness.http import basic_auth
 
 pytestmark = pytest.mark.servers("tricorn")
 
-ADMIN = ("Authorization", "Basic " + base64.b64encode(b"admin:admin").decode())
+ADMIN = basic_auth("admin", "admin")
 SHIPPED = Path(__file__).resolve().parent / "exhibit" / "plone-backend.ini"
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import signal
 from collections import Counter
 
 import pytest
-from harness.http import request_bytes
+from harness.http import basic_auth, request_bytes
 from harness.servers import wait_until
 
 pytestmark = pytest.mark.servers("tricorn")
 
-ADMIN = ("Authorization", "Basic " + base64.b64encode(b"admin:admin").decode())
+ADMIN = basic_auth("admin", "admin")
 POOL_SIZE = 7
 
 

@@ -1,14 +1,13 @@
 """A fresh Zope, made by `mkwsgiinstance`, served from a module as Zope's own documentation suggests."""
 
-import base64
 import re
 import signal
 import subprocess
 
 import pytest
-from harness.http import request_bytes
+from harness.http import basic_auth, request_bytes
 
-ADMIN = ("Authorization", "Basic " + base64.b64encode(b"admin:admin").decode())
+ADMIN = basic_auth("admin", "admin")
 
 MODULE = """
 from Zope2.Startup.run import make_wsgi_app

@@ -7,7 +7,6 @@ front of Varnish the test stands for what does.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import getpass
 import json
@@ -24,14 +23,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from harness.http import Connection, request_bytes
+from harness.http import Connection, basic_auth, request_bytes
 from harness.servers import Launcher, Running, free_port, wait_until
 
 pytestmark = [pytest.mark.servers("tricorn"), pytest.mark.usefixtures("server")]
 
 SECTION = "Varnish, HAProxy, nginx"
 SITE = Path(__file__).resolve().parent / "exhibit" / "folder_site.py"
-ADMIN = ("Authorization", "Basic " + base64.b64encode(b"admin:admin").decode())
+ADMIN = basic_auth("admin", "admin")
 MEGABYTES = 10
 BIG = random.Random(7).randbytes(MEGABYTES * 1024 * 1024)
 DEFAULT_KEEPALIVE = 2  # seconds
