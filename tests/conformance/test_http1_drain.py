@@ -113,6 +113,7 @@ def test_hup_under_load_loses_nothing(server, worker, request_):
     assert (tally.failures, tally.refused) == ([], 0)
     assert set(tally.statuses) == {200} and tally.answered > 100
     assert len(tally.bodies) >= 4, "the workers were not replaced"
+    running.wait_for_line("Worker exiting")
     assert running.stop() == 0
 
 
