@@ -1,7 +1,10 @@
-//! Monotonic time and the Date field. The only place of the engine that reads a clock.
+//! Monotonic time, and the fields that every response has from us. The only place of the engine that reads a clock.
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
+use tricorn_proto::response::Signature;
+
+use crate::exchange::Signed;
 
 /// Nanoseconds of CLOCK_MONOTONIC.
 pub fn now_ns() -> u64 {
@@ -23,35 +26,70 @@ pub fn now_ms() -> u64 {
     now_ns() / 1_000_000
 }
 
-/// The value of the Date field, formatted once a second (RFC 9110, 5.6.7).
+/// Server and Date as lines of a response head, formatted once a second (RFC 9110, 5.6.7).
 #[derive(Debug)]
-pub struct HttpDate {
+pub struct Stamp {
     second: u64,
-    text: String,
+    lines: Vec<u8>,
+    /// Length of the Server line, with which `lines` begins.
+    server_len: usize,
 }
 
-impl HttpDate {
-    pub fn new() -> Self {
-        HttpDate {
+impl Stamp {
+    pub fn new(server: &[u8]) -> Self {
+        let lines = [b"Server: ", server, b"\r\n"].concat();
+        Stamp {
             second: u64::MAX,
-            text: String::new(),
+            server_len: lines.len(),
+            lines,
         }
     }
 
-    pub fn text(&mut self) -> &[u8] {
+    /// What of it a head still needs.
+    pub fn signature(&mut self, signed: Signed) -> Signature<'_> {
         // The coarse clock is good to a few milliseconds, which a field of whole seconds never shows.
         let second = clock_gettime(ClockId::RealtimeCoarse).tv_sec as u64;
         if second != self.second {
             self.second = second;
             let now = UNIX_EPOCH + std::time::Duration::from_secs(second);
-            self.text = httpdate::fmt_http_date(now.max(SystemTime::UNIX_EPOCH));
+            let date = httpdate::fmt_http_date(now.max(SystemTime::UNIX_EPOCH));
+            self.lines.truncate(self.server_len);
+            for part in ["Date: ", &date, "\r\n"] {
+                self.lines.extend_from_slice(part.as_bytes());
+            }
         }
-        self.text.as_bytes()
+        let (server, date) = self.lines.split_at(self.server_len);
+        let lines = match (signed.server, signed.date) {
+            (false, false) => &self.lines,
+            (false, true) => server,
+            (true, false) => date,
+            (true, true) => &[],
+        };
+        Signature {
+            lines,
+            has_server: !signed.server,
+            has_date: !signed.date,
+        }
     }
 }
 
-impl Default for HttpDate {
-    fn default() -> Self {
-        Self::new()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_leaves_out_what_the_application_says_itself() {
+        let mut stamp = Stamp::new(b"us");
+        for (server, date) in [(false, false), (true, false), (false, true), (true, true)] {
+            let signature = stamp.signature(Signed { server, date });
+            let lines = String::from_utf8(signature.lines.to_vec()).expect("text");
+            assert_eq!(lines.contains("Server: us\r\n"), !server, "{lines}");
+            assert_eq!(
+                lines.contains("\r\nDate: ") || lines.starts_with("Date: "),
+                !date
+            );
+            assert!(lines.is_empty() || lines.ends_with("\r\n"));
+            assert_eq!((signature.has_server, signature.has_date), (!server, !date));
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! What parsing a head and encoding a response cost. `cargo bench -p tricorn-proto`
 use divan::{Bencher, black_box};
 use tricorn_proto::h1::{BodyDecoder, BodyStep, HeadParser};
-use tricorn_proto::response::{BodyEncoder, HeadEncoder, ResponseContext};
+use tricorn_proto::response::{BodyEncoder, HeadEncoder, ResponseContext, Signature};
 use tricorn_proto::{Framing, Head, PeerTrust, Policy};
 
 const ONE_FIELD: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost:8000\r\n\r\n";
@@ -62,11 +62,15 @@ fn response_of_2_fields_and_12_bytes(bencher: Bencher) {
         is_connect: false,
         keep_alive: true,
     };
-    let date = b"Tue, 24 Nov 2026 00:00:00 GMT";
+    let signature = Signature {
+        lines: b"Server: tricorn\r\nDate: Tue, 24 Nov 2026 00:00:00 GMT\r\n",
+        has_server: true,
+        has_date: true,
+    };
     let mut out = Vec::new();
     bencher.bench_local(|| {
         out.clear();
-        let head = HeadEncoder::begin(&mut out, &context, b"200 OK", b"tricorn", date);
+        let head = HeadEncoder::begin(&mut out, &context, b"200 OK", &signature);
         let mut head = head.expect("a valid status");
         for (name, value) in [
             (&b"Content-Type"[..], &b"text/plain; charset=utf-8"[..]),

@@ -70,9 +70,49 @@ pub(crate) fn run(bytes: &[u8], class: u8) -> usize {
         .unwrap_or(bytes.len())
 }
 
+/// Are all bytes of that class? Without a branch for each.
+#[inline]
+fn are(bytes: &[u8], class: u8) -> bool {
+    let common = |common: u8, &byte: &u8| common & CLASS[byte as usize];
+    bytes.iter().fold(class, common) == class
+}
+
 #[inline]
 pub(crate) fn is_token(bytes: &[u8]) -> bool {
-    !bytes.is_empty() && run(bytes, TOKEN) == bytes.len()
+    !bytes.is_empty() && are(bytes, TOKEN)
+}
+
+/// May all of it stand in a field value?
+#[inline]
+pub(crate) fn is_value(bytes: &[u8]) -> bool {
+    match bytes.len() {
+        0..BLOCK => are(bytes, VALUE),
+        _ => value_run(bytes) == bytes.len(),
+    }
+}
+
+/// Is `name`, which is a token, `known` in any case? `known` has lower-case letters and hyphens only, so one bit tells the
+/// cases apart, and no other byte of a token differs in that bit alone.
+#[inline(always)]
+pub(crate) fn is_name(name: &[u8], known: &[u8]) -> bool {
+    const WORD: usize = 8;
+    let word = |bytes: &[u8; WORD]| u64::from_le_bytes(*bytes) | 0x2020_2020_2020_2020;
+    if name.len() != known.len() {
+        return false;
+    }
+    // The last word may overlap the one before it.
+    let (Some(last), Some(known_last)) = (name.last_chunk(), known.last_chunk()) else {
+        return name
+            .iter()
+            .zip(known)
+            .all(|(byte, letter)| byte | 0x20 == *letter);
+    };
+    let (words, known_words) = (name.as_chunks().0, known.as_chunks().0);
+    let mut same = word(last) == word(known_last);
+    for (one, other) in words.iter().zip(known_words) {
+        same &= word(one) == word(other);
+    }
+    same
 }
 
 /// Bytes that are judged at once; compilers turn the judgement into vector instructions.
@@ -240,6 +280,52 @@ mod tests {
                     run(&text, VALUE),
                     "byte {byte:#x} at {place} with neighbours"
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn checks_without_branches_agree_with_the_scans() {
+        for byte in 0..=255u8 {
+            for place in 0..20 {
+                let mut text = [b'a'; 20];
+                text[place] = byte;
+                for len in [place + 1, 20] {
+                    let text = &text[..len];
+                    assert_eq!(is_token(text), run(text, TOKEN) == len, "{text:?}");
+                    assert_eq!(is_value(text), run(text, VALUE) == len, "{text:?}");
+                }
+            }
+        }
+        assert!(!is_token(b"") && is_value(b""));
+    }
+
+    #[test]
+    fn names_are_known_in_any_case_and_nothing_else_is() {
+        for known in [
+            "te",
+            "server",
+            "keep-alive",
+            "content-length",
+            "transfer-encoding",
+            "proxy-authorization",
+        ] {
+            assert!(is_name(known.as_bytes(), known.as_bytes()));
+            assert!(is_name(
+                known.to_ascii_uppercase().as_bytes(),
+                known.as_bytes()
+            ));
+            assert!(!is_name(&known.as_bytes()[1..], known.as_bytes()));
+            for place in 0..known.len() {
+                for byte in (0..=255u8).filter(|&byte| is(byte, TOKEN)) {
+                    let mut name = known.as_bytes().to_vec();
+                    name[place] = byte;
+                    assert_eq!(
+                        is_name(&name, known.as_bytes()),
+                        name.eq_ignore_ascii_case(known.as_bytes()),
+                        "{name:?}"
+                    );
+                }
             }
         }
     }

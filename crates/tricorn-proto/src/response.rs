@@ -13,7 +13,7 @@ pub use body::{BodyEncoder, BodyKind, BodyPlan};
 pub use page::error_page;
 pub use reason::{reason, status_line};
 
-use crate::grammar::{decimal, is_token, trim, value_run};
+use crate::grammar::{decimal, is_name, is_token, is_value, trim};
 use crate::reject::AppFault;
 
 /// What the request decides about its response.
@@ -25,6 +25,15 @@ pub struct ResponseContext {
     pub is_connect: bool,
     /// The request side allows another request on this connection.
     pub keep_alive: bool,
+}
+
+/// What the server says of itself in each head.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Signature<'a> {
+    /// `Server: tricorn\r\nDate: <IMF-fixdate>\r\n`, or one of them, or nothing.
+    pub lines: &'a [u8],
+    pub has_server: bool,
+    pub has_date: bool,
 }
 
 /// A response head being written. Calls come in the order `begin`, `field` any number of times, `end`, all with
@@ -43,8 +52,8 @@ pub struct HeadEncoder {
     has_date: bool,
 }
 
-/// Field names are told apart by length first; the longest that matters.
-const LONGEST_SPECIAL_NAME: usize = 19;
+/// What most heads need besides: one allocation instead of several.
+const ROOM_FOR_FIELDS: usize = 256;
 
 enum Special {
     Dropped,
@@ -57,19 +66,18 @@ enum Special {
 }
 
 impl HeadEncoder {
-    /// Appends the status line, Server and Date; `status` is like `200 OK`, `date` an IMF-fixdate. An empty `server` or
-    /// `date` is left out.
+    /// Appends the status line, then the signature; `status` is like `200 OK`.
     ///
     /// Errors: a status that is not three digits with an optional reason phrase free of control characters.
     pub fn begin(
         out: &mut Vec<u8>,
         context: &ResponseContext,
         status: &[u8],
-        server: &[u8],
-        date: &[u8],
+        signature: &Signature<'_>,
     ) -> Result<HeadEncoder, AppFault> {
         let code = status_code(status).ok_or_else(|| AppFault::status(status))?;
         let start = out.len();
+        out.reserve(status.len() + signature.lines.len() + ROOM_FOR_FIELDS);
         out.extend_from_slice(if context.version >= (1, 1) {
             b"HTTP/1.1 "
         } else {
@@ -80,13 +88,7 @@ impl HeadEncoder {
             out.push(b' ');
         }
         out.extend_from_slice(b"\r\n");
-        for (name, value) in [(&b"Server: "[..], server), (&b"Date: "[..], date)] {
-            if !value.is_empty() {
-                out.extend_from_slice(name);
-                out.extend_from_slice(value);
-                out.extend_from_slice(b"\r\n");
-            }
-        }
+        out.extend_from_slice(signature.lines);
         let context = *context;
         Ok(HeadEncoder {
             context,
@@ -95,8 +97,8 @@ impl HeadEncoder {
             content_length: None,
             says_close: false,
             says_upgrade: false,
-            has_server: !server.is_empty(),
-            has_date: !date.is_empty(),
+            has_server: signature.has_server,
+            has_date: signature.has_date,
         })
     }
 
@@ -286,7 +288,7 @@ fn check_field(name: &[u8], value: &[u8]) -> Result<(), AppFault> {
     if !is_token(name) {
         return Err(AppFault::header_name(name));
     }
-    if value_run(value) < value.len() {
+    if !is_value(value) {
         return Err(AppFault::header(name));
     }
     Ok(())
@@ -294,19 +296,24 @@ fn check_field(name: &[u8], value: &[u8]) -> Result<(), AppFault> {
 
 /// Three digits, then nothing or a space and a phrase.
 fn status_code(status: &[u8]) -> Option<u16> {
-    let (digits, rest) = status.split_at_checked(3)?;
-    let phrase_fits =
-        rest.is_empty() || (rest.first() == Some(&b' ') && value_run(rest) == rest.len());
-    let code = decimal(digits)?;
-    (phrase_fits && (100..1000).contains(&code)).then_some(code as u16)
+    let [
+        hundreds @ b'1'..=b'9',
+        tens @ b'0'..=b'9',
+        ones @ b'0'..=b'9',
+        phrase @ ..,
+    ] = status
+    else {
+        return None;
+    };
+    let digit = |byte: &u8| u16::from(byte - b'0');
+    let phrase_fits = phrase.is_empty() || (phrase.starts_with(b" ") && is_value(phrase));
+    phrase_fits.then(|| digit(hundreds) * 100 + digit(tens) * 10 + digit(ones))
 }
 
 #[inline]
 fn special(name: &[u8]) -> Special {
-    if name.len() > LONGEST_SPECIAL_NAME {
-        return Special::None;
-    }
-    let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
+    // A token; names are told apart by length first.
+    let is = |known: &[u8]| is_name(name, known);
     match name.len() {
         2 if is(b"te") => Special::Dropped,
         4 if is(b"date") => Special::Date,

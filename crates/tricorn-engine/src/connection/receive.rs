@@ -177,7 +177,6 @@ impl Connection {
             }
             return Ok(false);
         };
-        self.parser.reset();
         self.begun_at = Some(self.consumed);
         self.consumed += count;
         self.requests += 1;

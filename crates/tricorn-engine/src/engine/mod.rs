@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tricorn_scoreboard::Slot;
 
-use crate::clock::{self, HttpDate};
+use crate::clock::{self, Stamp};
 use crate::config::EngineConfig;
 use crate::connection::{Awaited, Connection, Fate, Parts, Phase};
 use crate::exchange::Exchange;
@@ -66,7 +66,7 @@ pub struct Core {
     pub pool: Pool,
     pub ready: VecDeque<Ready>,
     pub notices: Vec<Notice>,
-    pub date: HttpDate,
+    pub stamp: Stamp,
     pub now_ns: u64,
     pub now_ms: u64,
     /// Connections with a complete request, waiting for the application or in it. Slow uploads are not among them: they
@@ -192,7 +192,7 @@ impl Engine {
             pool: Pool::default(),
             ready: VecDeque::new(),
             notices: Vec::new(),
-            date: HttpDate::new(),
+            stamp: Stamp::new(&config.server),
             now_ns,
             now_ms: now_ns / 1_000_000,
             in_progress: 0,

@@ -66,15 +66,8 @@ impl Exchange {
             keep_alive: self.keep_alive && !unread && !inner.core.draining,
         };
         self.parts.out.clear();
-        let date = match signed.date {
-            true => b"",
-            false => inner.core.date.text(),
-        };
-        let server = match signed.server {
-            true => b"",
-            false => &self.engine.config.server[..],
-        };
-        let encoder = HeadEncoder::begin(&mut self.parts.out, &context, status, server, date)?;
+        let signature = inner.core.stamp.signature(signed);
+        let encoder = HeadEncoder::begin(&mut self.parts.out, &context, status, &signature)?;
         drop(inner);
         self.parts.response = Response::Begun(encoder);
         Ok(())

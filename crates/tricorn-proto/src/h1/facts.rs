@@ -2,7 +2,7 @@
 //!
 //! Each rule refuses as soon as the field that breaks it is complete.
 //! Source: RFC 9112, 6 and 9.3; RFC 9110, 10.1.1; settings header_map, forwarder_headers, secure_scheme_headers.
-use crate::grammar::{self, decimal, trim};
+use crate::grammar::{self, decimal, is_name, trim};
 use crate::head::{Framing, Head, Scheme, Span};
 use crate::policy::{HeaderMap, PeerTrust, Policy};
 use crate::reject::{Reject, RejectKind};
@@ -55,18 +55,12 @@ impl Facts {
             return self.note_underscore(name, value_span, policy, trust);
         }
         match name.len() {
-            4 if name.eq_ignore_ascii_case(b"host") => once(&mut self.has_host, name)?,
-            6 if name.eq_ignore_ascii_case(b"expect") => self.note_expect(value, version)?,
-            10 if name.eq_ignore_ascii_case(b"connection") => self.note_connection(value),
-            12 if name.eq_ignore_ascii_case(b"content-type") => {
-                once(&mut self.has_content_type, name)?
-            }
-            14 if name.eq_ignore_ascii_case(b"content-length") => {
-                self.note_content_length(name, value)?
-            }
-            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
-                self.note_codings(name, value, version)?
-            }
+            4 if is_name(name, b"host") => once(&mut self.has_host, name)?,
+            6 if is_name(name, b"expect") => self.note_expect(value, version)?,
+            10 if is_name(name, b"connection") => self.note_connection(value),
+            12 if is_name(name, b"content-type") => once(&mut self.has_content_type, name)?,
+            14 if is_name(name, b"content-length") => self.note_content_length(name, value)?,
+            17 if is_name(name, b"transfer-encoding") => self.note_codings(name, value, version)?,
             _ => {}
         }
         if trust == PeerTrust::Trusted {

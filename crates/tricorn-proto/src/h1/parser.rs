@@ -104,7 +104,7 @@ impl HeadParser {
     }
 
     /// Forgets everything: the next call starts a new head.
-    pub fn reset(&mut self) {
+    fn reset(&mut self) {
         *self = HeadParser::default();
     }
 

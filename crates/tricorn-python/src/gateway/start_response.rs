@@ -190,39 +190,26 @@ fn start_response(
         Some(info) if info.is_truthy()? => Some(info),
         _ => None,
     };
-    let this = response.get();
-    let (over, started, ended) = {
-        let state = this.lock(py);
-        (
-            state.exchange.is_none(),
-            state.status.is_some(),
-            state.head_ended(),
-        )
-    };
-    if over {
+    // What may run Python code comes before the lock.
+    let given = plain(&status, &headers);
+    let mut state = response.get().lock(py);
+    if state.exchange.is_none() {
         return Err(finished());
     }
     match exc_info {
-        Some(info) if ended => return Err(raised(&info)?),
-        None if started => {
+        Some(info) if state.head_ended() => {
+            drop(state);
+            return Err(raised(&info)?);
+        }
+        None if state.status.is_some() => {
             return Err(PyAssertionError::new_err("Response headers already set!"));
         }
         _ => {}
     }
-    let Ok(status) = status.cast::<PyString>() else {
-        return Err(PyTypeError::new_err(format!(
-            "{} is not a string",
-            repr(&status)
-        )));
-    };
-    let status_bytes = text::as_latin1(&status)
-        .filter(|bytes| status_is_valid(bytes))
-        .ok_or_else(|| bad_status(&status))?;
-    let fields = plain_list(&headers)?;
-    let mut state = this.lock(py);
-    let outcome = encode(&mut state, status_bytes, &fields);
+    let (status, fields) = given?;
+    let outcome = encode(&mut state, status, &fields);
     let before = match &outcome {
-        Ok(()) => state.status.replace(status.to_owned().unbind()),
+        Ok(()) => state.status.replace(status.clone().unbind()),
         Err(_) => state.status.take(),
     };
     let write = state.write.as_ref().map(|write| write.clone_ref(py));
@@ -230,20 +217,6 @@ fn start_response(
     drop(before);
     outcome.map_err(Fault::into_error)?;
     write.ok_or_else(finished)
-}
-
-/// Three digits, then nothing or a space and a reason without control characters.
-fn status_is_valid(status: &[u8]) -> bool {
-    status.len() >= 3
-        && status[..3].iter().all(u8::is_ascii_digit)
-        && (status.len() == 3 || status[3] == b' ')
-        && status[3..]
-            .iter()
-            .all(|&byte| byte == b'\t' || (byte >= 0x20 && byte != 0x7f))
-}
-
-fn bad_status(status: &Bound<'_, PyAny>) -> PyErr {
-    PyValueError::new_err(format!("Invalid status {}", repr(status)))
 }
 
 /// The exception of an exc_info triple, with the traceback given there.
@@ -259,6 +232,21 @@ fn raised(info: &Bound<'_, PyAny>) -> PyResult<PyErr> {
         value.setattr("__traceback__", traceback)?;
     }
     Ok(PyErr::from_value(value))
+}
+
+/// Status and fields as objects that no Python code stands behind.
+fn plain<'a, 'py>(
+    status: &'a Bound<'py, PyAny>,
+    headers: &Bound<'py, PyAny>,
+) -> PyResult<(&'a Bound<'py, PyString>, Bound<'py, PyList>)> {
+    match status.cast::<PyString>() {
+        Ok(status) => Ok((status, plain_list(headers)?)),
+        Err(_) => Err(not_a_string(status)),
+    }
+}
+
+fn not_a_string(object: &Bound<'_, PyAny>) -> PyErr {
+    PyTypeError::new_err(format!("{} is not a string", repr(object)))
 }
 
 /// `headers` as a list of pairs that no Python code stands behind: the list itself when it is one already.
@@ -284,7 +272,7 @@ enum Fault {
     Finished,
     NotAPair(Py<PyAny>),
     NotAString(Py<PyAny>),
-    Status(AppFault),
+    Status(Py<PyAny>),
     Field(Py<PyAny>, Option<AppFault>),
 }
 
@@ -296,10 +284,10 @@ impl Fault {
                 "{} is not a (name, value) pair",
                 repr(item.bind(py))
             )),
-            Fault::NotAString(item) => {
-                PyTypeError::new_err(format!("{} is not a string", repr(item.bind(py))))
+            Fault::NotAString(item) => not_a_string(item.bind(py)),
+            Fault::Status(status) => {
+                PyValueError::new_err(format!("Invalid status {}", repr(status.bind(py))))
             }
-            Fault::Status(fault) => PyValueError::new_err(fault.message),
             // The value may be a secret: only the name is told.
             Fault::Field(name, None) => {
                 PyValueError::new_err(format!("Invalid response header: {}", repr(name.bind(py))))
@@ -310,7 +298,11 @@ impl Fault {
 }
 
 /// Hands status and fields to the encoder. Runs no Python code: the state is locked.
-fn encode(state: &mut State, status: &[u8], fields: &Bound<'_, PyList>) -> Result<(), Fault> {
+fn encode(
+    state: &mut State,
+    status: &Bound<'_, PyString>,
+    fields: &Bound<'_, PyList>,
+) -> Result<(), Fault> {
     let keep = state.keep_fields;
     let mut kept: Vec<OwnedField> = Vec::new();
     let mut response_length = None;
@@ -318,7 +310,9 @@ fn encode(state: &mut State, status: &[u8], fields: &Bound<'_, PyList>) -> Resul
     if state.force_close {
         exchange.force_close();
     }
-    exchange.begin_head(status).map_err(Fault::Status)?;
+    text::as_latin1(status)
+        .and_then(|status| exchange.begin_head(status).ok())
+        .ok_or_else(|| Fault::Status(status.clone().into_any().unbind()))?;
     for item in fields.iter() {
         let pair = item
             .cast_exact::<PyTuple>()
