@@ -17,7 +17,7 @@ use tricorn_proto::{Head, PeerTrust, Reject, RejectKind};
 pub use self::awaited::Awaited;
 pub use self::socket::{ABNORMAL, Inbound, Socket, SocketConfig};
 use crate::engine::Core;
-use crate::exchange::{Body, Response};
+use crate::exchange::{Body, Course, Response};
 use crate::output::Output;
 use crate::peer::Ends;
 use crate::spool::Store;
@@ -41,6 +41,7 @@ pub struct Parts {
     pub last_fields: Vec<u8>,
     pub(crate) body: Body,
     pub(crate) response: Response,
+    pub(crate) course: Course,
 }
 
 impl Parts {
@@ -54,6 +55,7 @@ impl Parts {
         self.last_fields.clear();
         self.body = Body::default();
         self.response = Response::Unbegun;
+        self.course = Course::default();
         if self.out.capacity() > 64 * 1024 {
             self.out = Vec::new();
         } else {

@@ -8,7 +8,7 @@ use tricorn_proto::response::error_page;
 use tricorn_proto::{Framing, Reject, RejectKind};
 
 use super::{CONTINUE, Collecting, Connection, Fate, LINGER_BYTES, Phase, too_large};
-use crate::engine::{Core, Ready};
+use crate::engine::Core;
 use crate::exchange::{BodyError, StreamStep};
 use crate::notice::Notice;
 use crate::spool::Store;
@@ -269,16 +269,15 @@ impl Connection {
         core.in_progress += 1;
         self.phase = Phase::Busy;
         self.deadline_ms = NEVER;
-        let parts = self.parts.take().expect("a request has parts");
-        core.ready.push_back(Ready {
-            key: self.key,
-            fd: self.socket.as_raw_fd(),
-            parts,
-            ends: self.ends.clone(),
-            number: self.requests,
-            received_ns: core.now_ns,
-            streamed: self.unread,
-        });
+        let mut parts = self.parts.take().expect("a request has parts");
+        let course = &mut parts.course;
+        course.key = self.key;
+        course.fd = self.socket.as_raw_fd();
+        course.ends = Some(self.ends.clone());
+        course.number = self.requests;
+        course.received_ns = core.now_ns;
+        course.streamed = self.unread;
+        core.ready.push_back(parts);
     }
 
     /// Answers with the error page and closes; the peer's fault goes to the log through the notices.

@@ -20,7 +20,7 @@ use crate::connection::{Awaited, Connection, Fate, Parts, Phase};
 use crate::exchange::Exchange;
 use crate::notice::Notice;
 use crate::passage::Passage;
-use crate::peer::{Ends, ListenerInfo};
+use crate::peer::ListenerInfo;
 use crate::poller::{Events, Poller, Readiness, Token};
 use crate::pool::Pool;
 use crate::table::Table;
@@ -41,18 +41,6 @@ const FAIR_NS: u64 = 20_000_000;
 /// A draining worker keeps idle connections this long for a request that is on its way.
 const DRAIN_LINGER_MS: u64 = 2_000;
 
-/// A complete request that waits for a thread.
-pub struct Ready {
-    pub key: u64,
-    pub fd: RawFd,
-    pub parts: Box<Parts>,
-    pub ends: Arc<Ends>,
-    pub number: u32,
-    pub received_ns: u64,
-    /// The body is still with the peer.
-    pub streamed: bool,
-}
-
 struct Listener {
     socket: OwnedFd,
     info: Arc<ListenerInfo>,
@@ -64,7 +52,8 @@ pub struct Core {
     pub poller: Arc<Poller>,
     pub tick: Arc<Tick>,
     pub pool: Pool,
-    pub ready: VecDeque<Ready>,
+    /// Complete requests that wait for a thread.
+    pub ready: VecDeque<Box<Parts>>,
     pub notices: Vec<Notice>,
     pub stamp: Stamp,
     pub now_ns: u64,
@@ -315,7 +304,7 @@ impl Engine {
         inner.core.note_pace();
         let ready = inner.core.ready.pop_front()?;
         let Inner { table, core, .. } = &mut *inner;
-        if let Some(connection) = table.get_mut(ready.key) {
+        if let Some(connection) = table.get_mut(ready.course.key) {
             connection.release_consumed(core);
         }
         drop(inner);

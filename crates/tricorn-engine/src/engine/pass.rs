@@ -5,7 +5,8 @@ use std::sync::Arc;
 use rustix::io::Errno;
 use tricorn_scoreboard::Slot;
 
-use super::{Engine, Inner, Ready};
+use super::{Engine, Inner};
+use crate::connection::Parts;
 use crate::notice::Notice;
 use crate::passage::{Passage, Passed};
 
@@ -65,18 +66,18 @@ impl Inner {
     }
 
     /// False: the request stays.
-    fn pass(&mut self, passage: &Passage, ready: &mut Ready) -> bool {
-        let Some(connection) = self.table.get_mut(ready.key) else {
+    fn pass(&mut self, passage: &Passage, ready: &mut Box<Parts>) -> bool {
+        let Some(connection) = self.table.get_mut(ready.course.key) else {
             return false;
         };
         let Some(bytes) = connection.movable() else {
             return false;
         };
         let passed = Passed {
-            peer: ready.ends.peer.clone(),
-            listener: (*ready.ends.listener).clone(),
-            requests: ready.number - 1,
-            received_ns: ready.received_ns,
+            peer: ready.course.ends().peer.clone(),
+            listener: (*ready.course.ends().listener).clone(),
+            requests: ready.course.number - 1,
+            received_ns: ready.course.received_ns,
             bytes: bytes.to_vec(),
         };
         if passage.put(connection.socket.as_fd(), &passed).is_err() {
@@ -85,8 +86,9 @@ impl Inner {
         // The sibling's descriptor keeps the socket open, so that closing ours would leave it in our set.
         self.core.poller.remove(&connection.socket);
         self.core.in_progress -= 1;
-        self.core.pool.put_parts(std::mem::take(&mut ready.parts));
-        self.close(ready.key);
+        let key = ready.course.key;
+        self.core.pool.put_parts(std::mem::take(ready));
+        self.close(key);
         true
     }
 
@@ -118,8 +120,12 @@ impl Inner {
             }
             self.with(key, |connection, core| {
                 let fate = connection.take_over(core, passed.requests, &passed.bytes);
-                if let Some(ready) = core.ready.back_mut().filter(|ready| ready.key == key) {
-                    ready.received_ns = passed.received_ns;
+                if let Some(ready) = core
+                    .ready
+                    .back_mut()
+                    .filter(|ready| ready.course.key == key)
+                {
+                    ready.course.received_ns = passed.received_ns;
                 }
                 (fate, ())
             });

@@ -175,7 +175,9 @@ impl Exchange {
     fn fill_surplus(&mut self) -> Result<(), BodyError> {
         while let Some(deadline_ms) = self.poll_surplus(false)? {
             let now_ms = clock::now_ms();
-            if now_ms >= deadline_ms || !wait_for(self.fd, PollFlags::IN, deadline_ms - now_ms) {
+            if now_ms >= deadline_ms
+                || !wait_for(self.parts.course.fd, PollFlags::IN, deadline_ms - now_ms)
+            {
                 return Err(too_late());
             }
         }
@@ -187,6 +189,7 @@ impl Exchange {
     fn poll_surplus(&mut self, awaited: bool) -> Result<Option<u64>, BodyError> {
         let engine = self.engine.clone();
         let begun = !matches!(self.parts.response, Response::Unbegun);
+        let key = self.parts.course.key;
         let Body::Streamed(stream) = &mut self.parts.body else {
             return Ok(None);
         };
@@ -198,7 +201,7 @@ impl Exchange {
         let mut inner = engine.lock();
         inner.core.now_ms = clock::now_ms();
         let deadline_ms = inner.core.body_deadline(stream.started_ms, stream.received);
-        let step = inner.with(self.key, |connection, core| {
+        let step = inner.with(key, |connection, core| {
             let step = connection.read_streamed(core, &mut stream.decoder, &mut stream.surplus);
             let waits = matches!(step, Ok(StreamStep::Wait));
             let late = std::mem::take(&mut connection.late);
@@ -230,7 +233,7 @@ impl Exchange {
             }
             StreamStep::Wait => {
                 if std::mem::take(&mut stream.continue_due) && !begun {
-                    engine.send_now(self.key, CONTINUE);
+                    engine.send_now(key, CONTINUE);
                 }
                 Ok(Some(deadline_ms))
             }

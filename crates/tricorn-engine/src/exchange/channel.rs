@@ -19,9 +19,10 @@ pub struct Channel {
 impl Exchange {
     /// Sends the head (101, encoded by `begin_head` to `end_head`) and turns the connection into a WebSocket.
     pub fn upgrade(mut self, config: SocketConfig, deflate: Option<DeflateParams>) -> Channel {
+        let key = self.parts.course.key;
         let channel = Channel {
             engine: self.engine.clone(),
-            key: self.key,
+            key,
             closed: false,
         };
         let Some(mut parts) = self.parts.0.take() else {
@@ -29,7 +30,7 @@ impl Exchange {
         };
         let mut inner = self.engine.lock();
         inner.core.now_ms = clock::now_ms();
-        inner.with(self.key, |connection, core| {
+        inner.with(key, |connection, core| {
             connection.output.push(&parts.out, &mut core.pool);
             parts.out.clear();
             core.pool.put_parts(parts);

@@ -24,10 +24,11 @@ impl Exchange {
     /// Errors: the peer is gone, or a file is still on its way to it, which only the engine can send.
     pub fn detach(mut self) -> Result<Detached, Gone> {
         self.end_head(None);
+        let key = self.parts.course.key;
         let mut parts = self.parts.0.take().ok_or(Gone)?;
         let mut inner = self.engine.lock();
         inner.core.now_ms = clock::now_ms();
-        let unsent = inner.with(self.key, |connection, core| {
+        let unsent = inner.with(key, |connection, core| {
             connection.output.push(&parts.out, &mut core.pool);
             parts.out.clear();
             core.pool.put_parts(parts);
@@ -43,7 +44,7 @@ impl Exchange {
             (Fate::Keep, unsent)
         });
         let unsent = unsent.flatten().ok_or(Gone)?;
-        let (socket, unread) = inner.give_away(self.key).ok_or(Gone)?;
+        let (socket, unread) = inner.give_away(key).ok_or(Gone)?;
         Ok(Detached {
             socket,
             unread,

@@ -22,7 +22,7 @@ pub use self::channel::Channel;
 pub use self::detach::Detached;
 pub use self::response::Signed;
 use crate::connection::{Awaited, Fate, Parts};
-use crate::engine::{Engine, Ready};
+use crate::engine::Engine;
 use crate::peer::{Ends, ListenerInfo, Peer};
 
 /// The peer has left, or a deadline of the connection has passed. Nothing more can be sent.
@@ -117,15 +117,17 @@ impl DerefMut for Lent {
     }
 }
 
-/// Small, because it changes hands several times: what is large lies in the parts.
-pub struct Exchange {
-    engine: Arc<Engine>,
-    key: u64,
-    fd: RawFd,
-    parts: Lent,
-    ends: Arc<Ends>,
-    number: u32,
-    received_ns: u64,
+/// Whose request it is, and how far the answer has come.
+#[derive(Default)]
+pub(crate) struct Course {
+    pub key: u64,
+    pub fd: RawFd,
+    /// Both ends of the connection; set as long as there is a request.
+    pub ends: Option<Arc<Ends>>,
+    pub number: u32,
+    pub received_ns: u64,
+    /// The body is still with the peer.
+    pub streamed: bool,
     /// Something of the response is on its way (an informational response is not).
     sent_any: bool,
     complete: bool,
@@ -134,35 +136,41 @@ pub struct Exchange {
     body_bytes: u64,
 }
 
+impl Course {
+    pub fn ends(&self) -> &Arc<Ends> {
+        self.ends
+            .as_ref()
+            .expect("a request has come from somewhere")
+    }
+}
+
+/// Two pointers, because it changes hands several times: in registers then.
+pub struct Exchange {
+    engine: Arc<Engine>,
+    parts: Lent,
+}
+
 // ---- request
 impl Exchange {
-    pub(crate) fn new(engine: Arc<Engine>, mut ready: Ready) -> Exchange {
-        let head = &ready.parts.head;
-        if ready.streamed {
-            ready.parts.body = Body::Streamed(Box::new(Stream {
+    pub(crate) fn new(engine: Arc<Engine>, mut parts: Box<Parts>) -> Exchange {
+        let Parts {
+            head, body, course, ..
+        } = &mut *parts;
+        if course.streamed {
+            *body = Body::Streamed(Box::new(Stream {
                 decoder: BodyDecoder::new(head.framing),
                 surplus: Vec::new(),
                 taken: 0,
                 ended: false,
                 continue_due: head.expect_continue,
-                started_ms: ready.received_ns / 1_000_000,
+                started_ms: course.received_ns / 1_000_000,
                 received: 0,
             }));
         }
-        let keep_alive = ready.parts.head.keep_alive && engine.config.keepalive_ms > 0;
+        course.keep_alive = head.keep_alive && engine.config.keepalive_ms > 0;
         Exchange {
             engine,
-            key: ready.key,
-            fd: ready.fd,
-            parts: Lent(Some(ready.parts)),
-            ends: ready.ends,
-            number: ready.number,
-            received_ns: ready.received_ns,
-            sent_any: false,
-            complete: false,
-            keep_alive,
-            gone: false,
-            body_bytes: 0,
+            parts: Lent(Some(parts)),
         }
     }
 
@@ -171,32 +179,32 @@ impl Exchange {
     }
 
     pub fn peer(&self) -> &Peer {
-        &self.ends.peer
+        &self.parts.course.ends().peer
     }
 
     pub fn listener(&self) -> &Arc<ListenerInfo> {
-        &self.ends.listener
+        &self.parts.course.ends().listener
     }
 
     /// Number of this request on its connection, from 1.
     pub fn request_number(&self) -> u32 {
-        self.number
+        self.parts.course.number
     }
 
     /// The connection's socket, for `gunicorn.socket`; valid while the exchange lives.
     pub fn socket_fd(&self) -> RawFd {
-        self.fd
+        self.parts.course.fd
     }
 
     /// By this the engine reports what is awaited.
     pub fn key(&self) -> u64 {
-        self.key
+        self.parts.course.key
     }
 
     /// Has the peer left, or shut its side? If not, the engine reports the exchange's key once it has.
     pub fn peer_has_left(&mut self) -> bool {
         let mut inner = self.engine.lock();
-        let left = inner.with(self.key, |connection, _| {
+        let left = inner.with(self.parts.course.key, |connection, _| {
             let left = connection.dead || connection.peer_closed || connection.read_closed;
             if !left {
                 connection.await_fact(Awaited::LEAVING);
@@ -208,7 +216,7 @@ impl Exchange {
 
     /// Monotonic nanoseconds when the request was complete (streamed: its head).
     pub fn received_ns(&self) -> u64 {
-        self.received_ns
+        self.parts.course.received_ns
     }
 }
 
@@ -219,7 +227,7 @@ impl Exchange {
             return false;
         };
         let mut inner = self.engine.lock();
-        let gone = inner.with(self.key, |connection, core| {
+        let gone = inner.with(parts.course.key, |connection, core| {
             if sends && !connection.dead {
                 connection.send(core, &parts.out, &[], true);
                 parts.out.clear();

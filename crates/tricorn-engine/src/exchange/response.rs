@@ -9,7 +9,7 @@ use tricorn_proto::{AppFault, Reject};
 
 use super::{Body, Exchange, Gone, Record, Response, Written, wait_for};
 use crate::clock;
-use crate::connection::Fate;
+use crate::connection::{Fate, Parts};
 use crate::engine::Engine;
 use crate::notice::Notice;
 
@@ -33,7 +33,7 @@ impl Exchange {
         let mut out = Vec::with_capacity(256);
         informational(&mut out, status, fields)?;
         if self.parts.head.is_http_1_1() && !self.head_ended() {
-            self.engine.send_now(self.key, &out);
+            self.engine.send_now(self.parts.course.key, &out);
         }
         Ok(())
     }
@@ -63,7 +63,7 @@ impl Exchange {
             version: head.version,
             is_head: head.method() == b"HEAD",
             is_connect: head.method() == b"CONNECT",
-            keep_alive: self.keep_alive && !unread && !inner.core.draining,
+            keep_alive: self.parts.course.keep_alive && !unread && !inner.core.draining,
         };
         self.parts.out.clear();
         let signature = inner.core.stamp.signature(signed);
@@ -90,7 +90,7 @@ impl Exchange {
         self.parts.response = match std::mem::replace(&mut self.parts.response, Response::Unbegun) {
             Response::Begun(encoder) => {
                 let plan = encoder.end(&mut self.parts.out, known_length);
-                self.keep_alive = plan.keep_alive;
+                self.parts.course.keep_alive = plan.keep_alive;
                 Response::Ended(BodyEncoder::new(plan))
             }
             other => other,
@@ -103,17 +103,17 @@ impl Exchange {
 
     /// Has anything of the response (informational ones apart) left or become impossible to take back?
     pub fn head_sent(&self) -> bool {
-        self.sent_any
+        self.parts.course.sent_any
     }
 
     /// Makes this the last response of the connection (before `begin_head`: it says `Connection: close`).
     pub fn force_close(&mut self) {
-        self.keep_alive = false;
+        self.parts.course.keep_alive = false;
     }
 
     /// Bytes of response body accepted so far (before chunk encoding).
     pub fn body_bytes(&self) -> u64 {
-        self.body_bytes
+        self.parts.course.body_bytes
     }
 
     pub fn can_send_file(&self) -> bool {
@@ -123,37 +123,37 @@ impl Exchange {
     /// Puts a block of body into the output buffer, or straight onto the socket. Cuts at Content-Length, drops for
     /// HEAD/204/304. Never blocks; what it leaves to do then has to be done before the next block.
     pub fn write(&mut self, block: &[u8]) -> Result<Written, Gone> {
-        if self.gone {
+        if self.parts.course.gone {
             return Err(Gone);
         }
         let parts = &mut *self.parts;
         let Response::Ended(encoder) = &mut parts.response else {
             return Ok(Written::All);
         };
-        if self.complete {
+        if parts.course.complete {
             return Ok(Written::All);
         }
         let out = &mut parts.out;
         if out.is_empty()
-            && let Some(taken) = self.engine.append(self.key, encoder, block)
+            && let Some(taken) = self.engine.append(parts.course.key, encoder, block)
         {
-            self.body_bytes += taken;
+            parts.course.body_bytes += taken;
             return Ok(Written::All);
         }
         let mut tail = &block[..0];
         if block.len() < DIRECT {
-            self.body_bytes += encoder.put(out, block);
+            parts.course.body_bytes += encoder.put(out, block);
         } else {
             let count = encoder.take(block.len() as u64);
             encoder.put_head(out, count);
             tail = &block[..count as usize];
-            self.body_bytes += count;
+            parts.course.body_bytes += count;
         }
         let last = encoder.is_complete();
-        self.complete = last;
-        let result = self.engine.send(self.key, out, tail, last);
+        parts.course.complete = last;
+        let result = self.engine.send(parts.course.key, out, tail, last);
         out.clear();
-        self.sent_any = true;
+        parts.course.sent_any = true;
         if !tail.is_empty() {
             encoder.put_tail(out);
         }
@@ -162,7 +162,7 @@ impl Exchange {
             Ok((_, true)) => Ok(Written::All),
             Ok((_, false)) => Ok(Written::Full),
             Err(gone) => {
-                self.gone = true;
+                parts.course.gone = true;
                 Err(gone)
             }
         }
@@ -174,10 +174,10 @@ impl Exchange {
     pub fn write_rest(&mut self, mut rest: &[u8]) -> Result<(), Gone> {
         while !rest.is_empty() {
             self.wait_writable()?;
-            match self.engine.send(self.key, &[], rest, true) {
+            match self.engine.send(self.parts.course.key, &[], rest, true) {
                 Ok((taken, _)) => rest = &rest[taken..],
                 Err(gone) => {
-                    self.gone = true;
+                    self.parts.course.gone = true;
                     return Err(gone);
                 }
             }
@@ -190,8 +190,10 @@ impl Exchange {
     pub fn try_write_rest(&mut self, rest: &[u8]) -> Result<usize, Gone> {
         let mut taken = 0;
         loop {
-            let sent = self.engine.send(self.key, &[], &rest[taken..], true);
-            let (count, _) = sent.inspect_err(|_| self.gone = true)?;
+            let sent = self
+                .engine
+                .send(self.parts.course.key, &[], &rest[taken..], true);
+            let (count, _) = sent.inspect_err(|_| self.parts.course.gone = true)?;
             taken += count;
             // A peer that has made room meanwhile is not reported any more.
             if taken == rest.len() || !self.has_room()? {
@@ -204,12 +206,14 @@ impl Exchange {
     pub fn has_room(&mut self) -> Result<bool, Gone> {
         let mut inner = self.engine.lock();
         inner.core.now_ms = clock::now_ms();
-        let room = inner.with(self.key, |connection, core| {
+        let room = inner.with(self.parts.course.key, |connection, core| {
             let fate = connection.flush(core);
             (fate, connection.poll_room(core))
         });
         drop(inner);
-        room.flatten().ok_or(Gone).inspect_err(|_| self.gone = true)
+        room.flatten()
+            .ok_or(Gone)
+            .inspect_err(|_| self.parts.course.gone = true)
     }
 
     /// Puts the rest of a block into an unlinked temporary file, from which the engine sends it: a slow peer holds
@@ -240,7 +244,7 @@ impl Exchange {
             let now_ms = clock::now_ms();
             let mut inner = self.engine.lock();
             inner.core.now_ms = now_ms;
-            let state = inner.with(self.key, |connection, core| {
+            let state = inner.with(self.parts.course.key, |connection, core| {
                 let before = connection.output.pending();
                 let fate = connection.flush(core);
                 let unsent = crate::sys::unsent(&connection.socket);
@@ -252,7 +256,7 @@ impl Exchange {
             drop(inner);
             let (dead, before, after, left) = state.unwrap_or((true, 0, 0, 0));
             if dead {
-                self.gone = true;
+                self.parts.course.gone = true;
                 return Err(Gone);
             }
             if after <= config.response_buffer_memory as u64 / 2 {
@@ -264,17 +268,17 @@ impl Exchange {
             }
             unsent = left;
             if now_ms >= deadline {
-                self.gone = true;
+                self.parts.course.gone = true;
                 return Err(Gone);
             }
-            wait_for(self.fd, PollFlags::OUT, deadline - now_ms);
+            wait_for(self.parts.course.fd, PollFlags::OUT, deadline - now_ms);
         }
     }
 
     /// The engine sends `length` bytes of `file` from `offset`, behind everything written so far, without holding a
     /// thread. `file` is a duplicate of the application's descriptor.
     pub fn send_file(&mut self, file: File, offset: u64, length: u64) -> Result<(), Gone> {
-        if self.gone {
+        if self.parts.course.gone {
             return Err(Gone);
         }
         let parts = &mut *self.parts;
@@ -282,7 +286,7 @@ impl Exchange {
             return Ok(());
         };
         let count = encoder.take(length);
-        self.body_bytes += count;
+        parts.course.body_bytes += count;
         let out = &mut parts.out;
         if count > 0 {
             encoder.put_head(out, count);
@@ -304,7 +308,7 @@ impl Exchange {
     fn push_file(&mut self, lead: &[u8], file: File, offset: u64, count: u64) -> Result<(), Gone> {
         let mut inner = self.engine.lock();
         inner.core.now_ms = clock::now_ms();
-        let alive = inner.with(self.key, |connection, core| {
+        let alive = inner.with(self.parts.course.key, |connection, core| {
             if connection.dead {
                 return (Fate::Keep, false);
             }
@@ -313,61 +317,59 @@ impl Exchange {
             (connection.flush(core), !connection.dead)
         });
         drop(inner);
-        self.sent_any = true;
-        self.gone = alive != Some(true);
-        if self.gone { Err(Gone) } else { Ok(()) }
+        let course = &mut self.parts.course;
+        course.sent_any = true;
+        course.gone = alive != Some(true);
+        if course.gone { Err(Gone) } else { Ok(()) }
     }
 
     /// The whole of a small body: it leaves at the end of the exchange, with everything else. False: it has to be written.
     pub fn put_whole(&mut self, block: &[u8]) -> bool {
-        if block.len() >= DIRECT || self.gone || self.sent_any || self.complete {
+        let parts = &mut *self.parts;
+        let course = &mut parts.course;
+        if block.len() >= DIRECT || course.gone || course.sent_any || course.complete {
             return false;
         }
-        let parts = &mut *self.parts;
         let Response::Ended(encoder) = &mut parts.response else {
             return false;
         };
-        self.body_bytes += encoder.put(&mut parts.out, block);
-        self.complete = true;
+        course.body_bytes += encoder.put(&mut parts.out, block);
+        course.complete = true;
         true
     }
 
     /// The application is done. A body shorter than Content-Length closes the connection.
     pub fn finish(mut self) -> Record {
-        let mut cut = self.gone;
-        let mut sends = false;
         let parts = &mut *self.parts;
+        let course = &parts.course;
+        let (body_bytes, keep_alive) = (course.body_bytes, course.keep_alive);
+        let mut cut = course.gone;
+        let mut sends = false;
         if let Response::Ended(encoder) = &mut parts.response {
             cut |= !encoder.finish(&mut parts.out, &parts.last_fields);
-            sends = !parts.out.is_empty() || !self.sent_any;
+            sends = !parts.out.is_empty() || !course.sent_any;
         } else {
             cut = true;
         }
-        cut |= self.end(self.keep_alive && !cut, sends);
-        Record {
-            body_bytes: self.body_bytes,
-            cut,
-        }
+        cut |= self.end(keep_alive && !cut, sends);
+        Record { body_bytes, cut }
     }
 
     /// The request cannot be answered properly: the error page when no head has left, else the connection is cut.
     pub fn fail(mut self, reject: &Reject) -> Record {
-        let mut bytes = 0;
-        let cut = self.sent_any || self.gone;
+        let Parts { out, course, .. } = &mut *self.parts;
+        let mut body_bytes = course.body_bytes;
+        let cut = course.sent_any || course.gone;
         if !cut {
-            self.parts.out.clear();
-            error_page(&mut self.parts.out, reject);
-            let head_end =
-                memchr::memmem::find(&self.parts.out, b"\r\n\r\n").map_or(0, |at| at + 4);
-            bytes = (self.parts.out.len() - head_end) as u64;
-            let _ = self.engine.send(self.key, &self.parts.out, &[], true);
-            self.parts.out.clear();
+            out.clear();
+            error_page(out, reject);
+            let head_end = memchr::memmem::find(out, b"\r\n\r\n").map_or(0, |at| at + 4);
+            body_bytes += (out.len() - head_end) as u64;
+            let _ = self.engine.send(course.key, out, &[], true);
+            out.clear();
         }
         self.end(false, false);
-        Record {
-            body_bytes: self.body_bytes + bytes,
-            cut,
-        }
+        Record { body_bytes, cut }
     }
 }
 

@@ -13,8 +13,10 @@ use super::file_wrapper::FileWrapper;
 use super::response::{Response, Unsent};
 use super::text::repr;
 
-/// Why a response did not come to its end.
-pub enum Failure {
+/// Why a response did not come to its end. One pointer: results are handed on at every step, and nearly all are fine.
+pub struct Failure(Box<Cause>);
+
+pub enum Cause {
     /// The application (or a hook) raised.
     Raised(PyErr),
     /// The request asks for something the configuration does not allow.
@@ -22,34 +24,49 @@ pub enum Failure {
     Gone,
 }
 
+impl Failure {
+    pub fn cause(self) -> Cause {
+        *self.0
+    }
+}
+
+impl From<Cause> for Failure {
+    #[cold]
+    fn from(cause: Cause) -> Self {
+        Failure(Box::new(cause))
+    }
+}
+
 impl From<PyErr> for Failure {
     fn from(error: PyErr) -> Self {
-        Failure::Raised(error)
+        Cause::Raised(error).into()
     }
 }
 
 impl From<Gone> for Failure {
     fn from(_: Gone) -> Self {
-        Failure::Gone
+        Cause::Gone.into()
     }
 }
 
 impl From<Unsent> for Failure {
     fn from(unsent: Unsent) -> Self {
-        match unsent {
-            Unsent::NotStarted => Failure::Raised(not_started()),
-            Unsent::Gone => Failure::Gone,
-            Unsent::Interrupted(error) => Failure::Raised(error),
-        }
+        let cause = match unsent {
+            Unsent::NotStarted => Cause::Raised(not_started()),
+            Unsent::Gone => Cause::Gone,
+            Unsent::Interrupted(error) => Cause::Raised(error),
+        };
+        cause.into()
     }
 }
 
 impl From<EnvironError> for Failure {
     fn from(error: EnvironError) -> Self {
-        match error {
-            EnvironError::Python(error) => Failure::Raised(error),
-            EnvironError::Reject(reject) => Failure::Reject(reject),
-        }
+        let cause = match error {
+            EnvironError::Python(error) => Cause::Raised(error),
+            EnvironError::Reject(reject) => Cause::Reject(reject),
+        };
+        cause.into()
     }
 }
 

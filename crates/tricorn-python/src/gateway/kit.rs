@@ -42,13 +42,13 @@ pub fn references<T>(object: &Py<T>) -> ffi::Py_ssize_t {
 const OWN_REFERENCES: ffi::Py_ssize_t = 6;
 
 impl Kit {
-    pub fn new(py: Python<'_>, keep_fields: bool, waits: Waits) -> PyResult<Kit> {
+    pub fn new(py: Python<'_>, keep_fields: bool, waits: Waits) -> PyResult<Box<Kit>> {
         let response = Bound::new(py, Response::new(keep_fields, waits))?;
         let write = write_of(&response)?.unbind();
         response.get().lock(py).write = Some(write);
         let input = Bound::new(py, Input::new(response.clone().unbind()))?.into_any();
         let socket = Bound::new(py, ConnectionSocket::new(response.clone().unbind()))?;
-        Ok(Kit {
+        Ok(Box::new(Kit {
             start_response: start_response_of(&response)?.unbind(),
             early_hints: early_hints_of(&response)?.unbind(),
             input: input.unbind(),
@@ -56,7 +56,7 @@ impl Kit {
             response: response.unbind(),
             lease: Lease::default(),
             proven: false,
-        })
+        }))
     }
 
     /// For templates that want to hold parts of the kit; `None` when it is not worth it.
@@ -65,7 +65,7 @@ impl Kit {
     }
 
     /// After the request: the kit again, ready for the next one, or `None` when somebody kept a part of it.
-    pub fn recycled(mut self, py: Python<'_>) -> Option<Kit> {
+    pub fn recycled(mut self: Box<Self>, py: Python<'_>) -> Option<Box<Kit>> {
         if self.is_free(py) {
             self.response.get().clear(py);
             self.proven = true;

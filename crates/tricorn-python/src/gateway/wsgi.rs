@@ -16,7 +16,7 @@ use tricorn_proto::{Reject, RejectKind};
 use tricorn_scoreboard::Slot;
 
 use super::access::{Source, request_time};
-use super::deliver::{Failure, deliver, needs_no_close};
+use super::deliver::{Cause, Failure, deliver, needs_no_close};
 use super::environ::{Constants, EnvironBuilder, Parts};
 use super::faults::ErrorLog;
 use super::file_wrapper::FileWrapper;
@@ -37,14 +37,14 @@ pub struct Wsgi {
     environ: EnvironBuilder,
     slot: &'static Slot,
     /// The kit of the last request, when nobody kept a part of it.
-    spare: RefCell<Option<Kit>>,
+    spare: RefCell<Option<Box<Kit>>>,
     keep_fields: bool,
     waits: Waits,
 }
 
 /// One request on its way through the gateway.
 pub struct Call {
-    kit: Kit,
+    kit: Box<Kit>,
     /// Made only for hooks and custom loggers.
     request: Option<Py<Request>>,
     environ: Option<Py<PyDict>>,
@@ -189,7 +189,9 @@ impl Wsgi {
             let before = self.spare.borrow_mut().replace(kit);
             drop(before);
         }
-        exit.and(closed).and(hook)
+        exit?;
+        closed?;
+        hook
     }
 
     fn build<'py>(
@@ -233,18 +235,18 @@ impl Wsgi {
         let Some(exchange) = response.release(py) else {
             return Ok(());
         };
-        let (answer, exit) = match outcome {
+        let (answer, exit) = match outcome.map_err(Failure::cause) {
             Ok(()) => (None, None),
-            Err(Failure::Gone) => {
+            Err(Cause::Gone) => {
                 self.log.debug(py, "Ignoring EPIPE");
                 (None, None)
             }
-            Err(Failure::Reject(reject)) => {
+            Err(Cause::Reject(reject)) => {
                 self.log
                     .invalid_request(py, exchange.peer(), &reject.to_string());
                 (Some(reject), None)
             }
-            Err(Failure::Raised(error)) => {
+            Err(Cause::Raised(error)) => {
                 let exit = !error.is_instance_of::<PyException>(py);
                 let answer = self.explain(py, call, &error, &exchange);
                 (Some(answer), exit.then_some(error))
