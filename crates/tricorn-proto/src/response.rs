@@ -27,6 +27,28 @@ pub struct ResponseContext {
     pub keep_alive: bool,
 }
 
+/// A status as the application gives it, like `200 OK`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status<'a> {
+    text: &'a [u8],
+    code: u16,
+}
+
+impl<'a> Status<'a> {
+    /// Errors: not three digits with an optional reason phrase free of control characters.
+    #[inline]
+    pub fn parse(text: &'a [u8]) -> Result<Status<'a>, AppFault> {
+        match status_code(text) {
+            Some(code) => Ok(Status { text, code }),
+            None => Err(AppFault::status(text)),
+        }
+    }
+
+    pub fn code(&self) -> u16 {
+        self.code
+    }
+}
+
 /// What the server says of itself in each head.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Signature<'a> {
@@ -66,32 +88,30 @@ enum Special {
 }
 
 impl HeadEncoder {
-    /// Appends the status line, then the signature; `status` is like `200 OK`.
-    ///
-    /// Errors: a status that is not three digits with an optional reason phrase free of control characters.
+    /// Appends the status line, then the signature.
+    #[inline]
     pub fn begin(
         out: &mut Vec<u8>,
         context: &ResponseContext,
-        status: &[u8],
+        status: Status<'_>,
         signature: &Signature<'_>,
-    ) -> Result<HeadEncoder, AppFault> {
-        let code = status_code(status).ok_or_else(|| AppFault::status(status))?;
+    ) -> HeadEncoder {
+        let Status { text, code } = status;
         let start = out.len();
-        out.reserve(status.len() + signature.lines.len() + ROOM_FOR_FIELDS);
+        out.reserve(text.len() + signature.lines.len() + ROOM_FOR_FIELDS);
         out.extend_from_slice(if context.version >= (1, 1) {
             b"HTTP/1.1 "
         } else {
             b"HTTP/1.0 "
         });
-        out.extend_from_slice(status);
-        if status.len() == 3 {
+        out.extend_from_slice(text);
+        if text.len() == 3 {
             out.push(b' ');
         }
         out.extend_from_slice(b"\r\n");
         out.extend_from_slice(signature.lines);
-        let context = *context;
-        Ok(HeadEncoder {
-            context,
+        HeadEncoder {
+            context: *context,
             start,
             status: code,
             content_length: None,
@@ -99,7 +119,7 @@ impl HeadEncoder {
             says_upgrade: false,
             has_server: signature.has_server,
             has_date: signature.has_date,
-        })
+        }
     }
 
     /// Status code of this head.
@@ -158,7 +178,7 @@ impl HeadEncoder {
 
     /// Ends the head: Connection, the framing, the empty line. `known_length` is the length of the whole body when the
     /// caller knows it; it becomes Content-Length unless the application gave one.
-    pub fn end(self, out: &mut Vec<u8>, known_length: Option<u64>) -> BodyPlan {
+    pub fn end(&self, out: &mut Vec<u8>, known_length: Option<u64>) -> BodyPlan {
         let plan = self.plan(known_length);
         let announces = match plan.kind {
             BodyKind::Length(length) => Some(length),
@@ -223,9 +243,9 @@ pub fn informational<'a>(
     fields: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
 ) -> Result<(), AppFault> {
     let informational = |code: &u16| (100..200).contains(code) && *code != 101;
-    status_code(status)
-        .filter(informational)
-        .ok_or_else(|| AppFault::status(status))?;
+    if !informational(&Status::parse(status)?.code) {
+        return Err(AppFault::status(status));
+    }
     let start = out.len();
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(status);

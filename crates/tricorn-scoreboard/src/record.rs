@@ -69,17 +69,20 @@ impl Record {
 }
 
 fn store_bytes(words: &[AtomicU64], bytes: &[u8]) {
-    for (word, chunk) in words.iter().zip(bytes.chunks(8)) {
-        let mut padded = [0; 8];
-        padded[..chunk.len()].copy_from_slice(chunk);
-        word.store(u64::from_ne_bytes(padded), Ordering::Relaxed);
+    let (whole, rest) = bytes.as_chunks();
+    // In a register: a word read from where its bytes were written one by one would have to wait for them.
+    let last = rest.iter().rev();
+    let last = last.fold(0, |word, &byte| word << 8 | u64::from(byte));
+    let whole = whole.iter().map(|&chunk| u64::from_le_bytes(chunk));
+    for (word, value) in words.iter().zip(whole.chain([last])) {
+        word.store(value, Ordering::Relaxed);
     }
 }
 
 fn load_bytes(words: &[AtomicU64], length: usize) -> Vec<u8> {
     let mut bytes: Vec<u8> = words
         .iter()
-        .flat_map(|word| word.load(Ordering::Relaxed).to_ne_bytes())
+        .flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes())
         .collect();
     bytes.truncate(length);
     bytes

@@ -55,7 +55,7 @@ impl Parts {
         self.last_fields.clear();
         self.body = Body::default();
         self.response = Response::Unbegun;
-        self.course = Course::default();
+        self.course.ends = None;
         if self.out.capacity() > 64 * 1024 {
             self.out = Vec::new();
         } else {

@@ -1,5 +1,5 @@
 //! From the socket to complete requests.
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
@@ -270,13 +270,10 @@ impl Connection {
         self.phase = Phase::Busy;
         self.deadline_ms = NEVER;
         let mut parts = self.parts.take().expect("a request has parts");
-        let course = &mut parts.course;
-        course.key = self.key;
-        course.fd = self.socket.as_raw_fd();
-        course.ends = Some(self.ends.clone());
-        course.number = self.requests;
-        course.received_ns = core.now_ns;
-        course.streamed = self.unread;
+        parts.course.begin(self.key, &self.socket, &self.ends);
+        parts.course.number = self.requests;
+        parts.course.received_ns = core.now_ns;
+        parts.course.streamed = self.unread;
         core.ready.push_back(parts);
     }
 

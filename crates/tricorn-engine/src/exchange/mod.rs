@@ -9,7 +9,7 @@ mod response;
 
 use std::io;
 use std::ops::{Deref, DerefMut, Range};
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -137,6 +137,17 @@ pub(crate) struct Course {
 }
 
 impl Course {
+    /// Of a request that has come by that connection; nothing is answered yet.
+    pub fn begin(&mut self, key: u64, socket: &OwnedFd, ends: &Arc<Ends>) {
+        self.key = key;
+        self.fd = socket.as_raw_fd();
+        self.ends = Some(ends.clone());
+        self.sent_any = false;
+        self.complete = false;
+        self.gone = false;
+        self.body_bytes = 0;
+    }
+
     pub fn ends(&self) -> &Arc<Ends> {
         self.ends
             .as_ref()

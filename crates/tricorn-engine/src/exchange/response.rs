@@ -3,7 +3,7 @@ use std::fs::File;
 
 use rustix::event::PollFlags;
 use tricorn_proto::response::{
-    BodyEncoder, HeadEncoder, ResponseContext, error_page, informational, trailer_fields,
+    BodyEncoder, HeadEncoder, ResponseContext, Status, error_page, informational, trailer_fields,
 };
 use tricorn_proto::{AppFault, Reject};
 
@@ -53,8 +53,16 @@ impl Exchange {
 
     /// As `begin_head`, for an application that gives fields which are ours otherwise.
     pub fn begin_signed_head(&mut self, status: &[u8], signed: Signed) -> Result<(), AppFault> {
-        let head = &self.parts.head;
-        let unread = match &self.parts.body {
+        let status = Status::parse(status)?;
+        let Parts {
+            head,
+            body,
+            out,
+            response,
+            course,
+            ..
+        } = &mut *self.parts;
+        let unread = match body {
             Body::Streamed(stream) => stream.continue_due,
             Body::Buffered { .. } => false,
         };
@@ -63,13 +71,11 @@ impl Exchange {
             version: head.version,
             is_head: head.method() == b"HEAD",
             is_connect: head.method() == b"CONNECT",
-            keep_alive: self.parts.course.keep_alive && !unread && !inner.core.draining,
+            keep_alive: course.keep_alive && !unread && !inner.core.draining,
         };
-        self.parts.out.clear();
+        out.clear();
         let signature = inner.core.stamp.signature(signed);
-        let encoder = HeadEncoder::begin(&mut self.parts.out, &context, status, &signature)?;
-        drop(inner);
-        self.parts.response = Response::Begun(encoder);
+        *response = Response::Begun(HeadEncoder::begin(out, &context, status, &signature));
         Ok(())
     }
 
@@ -87,14 +93,12 @@ impl Exchange {
     /// Ends the head. `known_length`: the whole length of the body when the caller knows it; becomes Content-Length
     /// unless the application gave one.
     pub fn end_head(&mut self, known_length: Option<u64>) {
-        self.parts.response = match std::mem::replace(&mut self.parts.response, Response::Unbegun) {
-            Response::Begun(encoder) => {
-                let plan = encoder.end(&mut self.parts.out, known_length);
-                self.parts.course.keep_alive = plan.keep_alive;
-                Response::Ended(BodyEncoder::new(plan))
-            }
-            other => other,
-        };
+        let parts = &mut *self.parts;
+        if let Response::Begun(encoder) = &parts.response {
+            let plan = encoder.end(&mut parts.out, known_length);
+            parts.course.keep_alive = plan.keep_alive;
+            parts.response = Response::Ended(BodyEncoder::new(plan));
+        }
     }
 
     pub fn head_ended(&self) -> bool {

@@ -41,7 +41,12 @@ fn head(
     known: Option<u64>,
 ) -> Result<(String, BodyPlan), AppFault> {
     let mut out = Vec::new();
-    let mut encoder = HeadEncoder::begin(&mut out, context, status.as_bytes(), &SIGNATURE)?;
+    let mut encoder = HeadEncoder::begin(
+        &mut out,
+        context,
+        Status::parse(status.as_bytes())?,
+        &SIGNATURE,
+    );
     for (name, value) in fields {
         let result = encoder.field(&mut out, name.as_bytes(), value.as_bytes());
         if result.is_err() {
@@ -301,8 +306,12 @@ fn a_bare_status_and_high_bytes_are_sent() {
             .starts_with("HTTP/1.1 200 \r\n")
     );
     let mut out = Vec::new();
-    let mut encoder =
-        HeadEncoder::begin(&mut out, &GET, b"200 \xe9", &Signature::default()).unwrap();
+    let mut encoder = HeadEncoder::begin(
+        &mut out,
+        &GET,
+        Status::parse(b"200 \xe9").unwrap(),
+        &Signature::default(),
+    );
     encoder.field(&mut out, b"a", b"b\tc\x80").unwrap();
     encoder.end(&mut out, None);
     assert!(out.starts_with(b"HTTP/1.1 200 \xe9\r\na: b\tc\x80\r\n"));

@@ -197,6 +197,7 @@ fn send_file(py: Python<'_>, response: &Response, wrapper: &FileWrapper) -> Resu
     Ok(true)
 }
 
+#[inline(always)]
 fn as_bytes<'a>(block: &'a Bound<'_, PyAny>) -> PyResult<&'a [u8]> {
     match block.cast::<PyBytes>() {
         Ok(bytes) => Ok(bytes.as_bytes()),

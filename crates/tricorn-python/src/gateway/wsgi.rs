@@ -114,21 +114,31 @@ impl Wsgi {
 
     /// Answers one request. Errors: as `end`.
     pub fn call(&self, py: Python<'_>, exchange: Exchange) -> PyResult<()> {
-        let mut call = self.begin(py, &exchange)?;
+        let kit = self.kit(py)?;
+        let mut call = self.begin_with(kit, &exchange);
         let outcome = self.respond(py, &mut call, exchange);
         self.end(py, call, outcome)
     }
 
     /// Takes a request in. What was begun has to be ended.
     pub fn begin(&self, py: Python<'_>, exchange: &Exchange) -> PyResult<Call> {
+        Ok(self.begin_with(self.kit(py)?, exchange))
+    }
+
+    #[inline]
+    fn kit(&self, py: Python<'_>) -> PyResult<Box<Kit>> {
         let spare = self.spare.borrow_mut().take();
-        let kit = match spare {
-            Some(kit) => kit,
-            None => Kit::new(py, self.keep_fields, self.waits.clone_ref(py))?,
-        };
+        match spare {
+            Some(kit) => Ok(kit),
+            None => Kit::new(py, self.keep_fields, self.waits.clone_ref(py)),
+        }
+    }
+
+    #[inline(always)]
+    fn begin_with(&self, kit: Box<Kit>, exchange: &Exchange) -> Call {
         let received_ns = exchange.received_ns();
         let head = exchange.head();
-        Ok(Call {
+        Call {
             kit,
             request: None,
             environ: None,
@@ -137,7 +147,7 @@ impl Wsgi {
             mark: self
                 .slot
                 .begin_request(head.method(), head.target(), received_ns / 1_000_000),
-        })
+        }
     }
 
     /// Environ, application, blocks.
