@@ -43,10 +43,6 @@ impl<'a> Status<'a> {
             None => Err(AppFault::status(text)),
         }
     }
-
-    pub fn code(&self) -> u16 {
-        self.code
-    }
 }
 
 /// What the server says of itself in each head.

@@ -210,6 +210,8 @@ fn start_response(
     let outcome = encode(&mut state, status, &fields);
     let before = match &outcome {
         Ok(()) => state.status.replace(status.clone().unbind()),
+        // A head that was begun before still stands.
+        Err(Fault::Status(_)) => None,
         Err(_) => state.status.take(),
     };
     let write = state.write.as_ref().map(|write| write.clone_ref(py));
