@@ -63,8 +63,14 @@ impl Table {
     #[inline]
     pub fn note_deadline(&mut self, key: u64) {
         if let Some(deadline) = self.get_mut(key).map(|connection| connection.deadline_ms) {
-            self.deadlines[key as u32 as usize] = deadline;
+            self.set_deadline(key, deadline);
         }
+    }
+
+    /// As `note_deadline`, for whoever has the connection at hand.
+    #[inline]
+    pub fn set_deadline(&mut self, key: u64, deadline_ms: u64) {
+        self.deadlines[key as u32 as usize] = deadline_ms;
     }
 
     pub fn remove(&mut self, key: u64) -> Option<Box<Connection>> {

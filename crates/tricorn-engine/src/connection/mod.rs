@@ -32,6 +32,7 @@ pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// The memory of one request; reused from request to request.
 #[derive(Default)]
 pub struct Parts {
+    pub(crate) parser: HeadParser,
     pub head: Head,
     pub store: Store,
     pub trailers: Vec<(Vec<u8>, Vec<u8>)>,
@@ -46,6 +47,7 @@ pub struct Parts {
 
 impl Parts {
     pub fn clear(&mut self) {
+        self.parser.abandon();
         self.head.clear();
         match &mut self.store {
             Store::Memory(data) if data.capacity() <= 64 * 1024 => data.clear(),
@@ -103,7 +105,7 @@ pub struct Connection {
     pub key: u64,
     pub ends: Arc<Ends>,
     pub trust: PeerTrust,
-    parser: HeadParser,
+    /// While a head or a body comes.
     pub parts: Option<Box<Parts>>,
     pub input: Vec<u8>,
     pub consumed: usize,
@@ -151,7 +153,6 @@ impl Connection {
             key,
             ends,
             trust,
-            parser: HeadParser::default(),
             parts: None,
             input: Vec::new(),
             consumed: 0,
@@ -178,7 +179,19 @@ impl Connection {
 
     /// A connection that could be closed without losing anything begun.
     pub fn is_idle(&self) -> bool {
-        matches!(self.phase, Phase::Head) && !self.parser.started() && self.output.is_empty()
+        matches!(self.phase, Phase::Head) && !self.head_has_begun() && self.output.is_empty()
+    }
+
+    fn head_has_begun(&self) -> bool {
+        let parts = self.parts.as_ref();
+        parts.is_some_and(|parts| parts.parser.started())
+    }
+
+    /// It waits for its peer, and the poller does not know yet. Not before it waits: a connection that is answered and closed
+    /// at once never needs the poller.
+    pub fn needs_watch(&self) -> bool {
+        let at_work = self.dirty || matches!(self.phase, Phase::Busy);
+        !(self.watched || (at_work && self.awaited.is_empty()))
     }
 
     pub fn in_progress(&self) -> bool {
@@ -272,7 +285,7 @@ impl Connection {
             }
             Phase::Socket(_) => self.on_socket_deadline(core),
             Phase::Linger { .. } => Fate::Close,
-            Phase::Head if !self.parser.started() => Fate::Close,
+            Phase::Head if !self.head_has_begun() => Fate::Close,
             Phase::Head => self.refuse(core, &timed_out("request head")),
             Phase::Body(_) => self.refuse(core, &timed_out("request body")),
         }
@@ -322,7 +335,7 @@ impl Connection {
             self.release_input(core);
         }
         if matches!(self.phase, Phase::Head)
-            && !self.parser.started()
+            && !self.head_has_begun()
             && let Some(parts) = self.parts.take()
         {
             core.pool.put_parts(parts);

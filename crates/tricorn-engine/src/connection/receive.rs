@@ -7,7 +7,7 @@ use tricorn_proto::h1::{BodyDecoder, BodyStep};
 use tricorn_proto::response::error_page;
 use tricorn_proto::{Framing, Reject, RejectKind};
 
-use super::{CONTINUE, Collecting, Connection, Fate, LINGER_BYTES, Phase, too_large};
+use super::{CONTINUE, Collecting, Connection, Fate, LINGER_BYTES, Parts, Phase, too_large};
 use crate::engine::Core;
 use crate::exchange::{BodyError, StreamStep};
 use crate::notice::Notice;
@@ -118,7 +118,7 @@ impl Connection {
             Phase::Socket(_) => self.on_broken(),
             Phase::Linger { .. } => Fate::Close,
             // It may have shut only its own side, and waits for an answer to what it takes for a request.
-            Phase::Head if self.parser.started() && !self.closing => {
+            Phase::Head if self.head_has_begun() && !self.closing => {
                 self.refuse(core, &Reject::of(RejectKind::Incomplete))
             }
             Phase::Body(_) => self.refuse(core, &Reject::of(RejectKind::Incomplete)),
@@ -166,12 +166,10 @@ impl Connection {
         if bytes.is_empty() {
             return Ok(false);
         }
-        let fresh = !self.parser.started();
         let parts = self.parts.get_or_insert_with(|| core.pool.take_parts());
-        let Some(count) =
-            self.parser
-                .parse(bytes, &core.config.policy, self.trust, &mut parts.head)?
-        else {
+        let Parts { parser, head, .. } = &mut **parts;
+        let fresh = !parser.started();
+        let Some(count) = parser.parse(bytes, &core.config.policy, self.trust, head)? else {
             if fresh {
                 self.deadline_ms = core.now_ms + core.config.client_header_timeout_ms;
             }

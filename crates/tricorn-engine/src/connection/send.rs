@@ -185,7 +185,7 @@ impl Connection {
         if !matches!(self.phase, Phase::Head) || self.closing {
             return Fate::Keep;
         }
-        self.deadline_ms = core.idle_deadline(self.parser.started());
+        self.deadline_ms = core.idle_deadline(self.head_has_begun());
         if self.readable {
             return self.on_readable(core);
         }

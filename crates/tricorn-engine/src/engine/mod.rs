@@ -365,7 +365,13 @@ impl Inner {
     ) -> Option<R> {
         let connection = self.table.get_mut(key)?;
         let (fate, result) = work(connection, &mut self.core);
-        self.settle(key, fate);
+        // Mostly there is nothing to settle but the deadline.
+        if fate == Fate::Keep && connection.awaited.is_empty() && !connection.needs_watch() {
+            let deadline_ms = connection.deadline_ms;
+            self.table.set_deadline(key, deadline_ms);
+        } else {
+            self.settle(key, fate);
+        }
         Some(result)
     }
 
@@ -390,14 +396,12 @@ impl Inner {
         }
     }
 
-    /// Has the poller watch a connection that waits for its peer. Not before: one that is answered and closed at once
-    /// never needs it.
+    /// Has the poller watch a connection that waits for its peer.
     fn watch(&mut self, key: u64) -> bool {
         let Some(connection) = self.table.get_mut(key) else {
             return true;
         };
-        let at_work = connection.dirty || matches!(connection.phase, Phase::Busy);
-        if connection.watched || (at_work && connection.awaited.is_empty()) {
+        if !connection.needs_watch() {
             return true;
         }
         match self.core.poller.add_connection(&connection.socket, key) {

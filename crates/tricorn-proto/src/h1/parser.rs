@@ -103,9 +103,16 @@ impl HeadParser {
         Ok(Some(consumed))
     }
 
-    /// Forgets everything: the next call starts a new head.
+    /// The next call starts a new head.
     fn reset(&mut self) {
         *self = HeadParser::default();
+    }
+
+    /// Forgets a head that is not complete, if there is one.
+    pub fn abandon(&mut self) {
+        if self.at > 0 || self.state > State::Start {
+            self.reset();
+        }
     }
 
     /// Has any byte of the request line been seen? (An empty line before it does not count.)

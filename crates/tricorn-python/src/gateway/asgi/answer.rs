@@ -124,7 +124,7 @@ impl AsgiRequest {
     /// The last block is with the engine.
     pub(super) fn complete_body(&self, py: Python<'_>) -> PyResult<()> {
         let ending = self.lock().end_body();
-        ending.map_or(Ok(()), |ending| self.finish_with(py, ending))
+        ending.map_or(Ok(()), |mut ending| self.finish_with(py, &mut ending))
     }
 
     pub(super) fn start(
@@ -189,7 +189,7 @@ impl AsgiRequest {
         match outcome {
             Ok(true) => {
                 match ending {
-                    Some(ending) => request.finish_with(py, ending)?,
+                    Some(mut ending) => request.finish_with(py, &mut ending)?,
                     None => request.host.settle_soon(py)?,
                 }
                 Ok(None)

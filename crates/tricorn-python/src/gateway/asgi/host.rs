@@ -75,7 +75,7 @@ pub struct Host {
     fresh: Mutex<Vec<Py<AsgiRequest>>>,
     /// Asyncio itself forgets tasks that nobody else holds.
     tasks: Mutex<HashMap<usize, Py<PyAny>, Plain>>,
-    kit: Mutex<Option<Kit>>,
+    kit: Mutex<Option<Box<Kit>>>,
     /// Hooks or a custom logger want to see requests.
     pub looks: bool,
 }
@@ -340,12 +340,12 @@ impl Host {
     }
 
     /// A kit that has served before.
-    pub fn take_kit(&self) -> Option<Kit> {
+    pub fn take_kit(&self) -> Option<Box<Kit>> {
         locked(&self.kit).take()
     }
 
     /// Keeps a kit for the next request if nobody else does.
-    pub fn keep_kit(&self, mut kit: Kit) {
+    pub fn keep_kit(&self, mut kit: Box<Kit>) {
         if kit.may_serve_again(&self.scopes) {
             let before = locked(&self.kit).replace(kit);
             drop(before);

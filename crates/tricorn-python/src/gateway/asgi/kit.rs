@@ -25,14 +25,14 @@ pub struct Kit {
 const OWN_REFERENCES: ffi::Py_ssize_t = 3;
 
 impl Kit {
-    pub fn new(py: Python<'_>, host: &Arc<Host>) -> PyResult<Kit> {
+    pub fn new(py: Python<'_>, host: &Arc<Host>) -> PyResult<Box<Kit>> {
         let request = Bound::new(py, AsgiRequest::of(host))?;
-        Ok(Kit {
+        Ok(Box::new(Kit {
             receive: request.getattr(intern!(py, "receive"))?.unbind(),
             send: request.getattr(intern!(py, "send"))?.unbind(),
             request: request.unbind(),
             extras: host.scopes.extras(py, Kind::Http)?,
-        })
+        }))
     }
 
     /// Nobody else holds any part of it, or has changed one.

@@ -93,6 +93,28 @@ enum Incoming {
 }
 
 impl State {
+    /// In its place: it is large, and little of it has changed since the last request.
+    fn begin(&mut self, exchange: Exchange, mark: Option<usize>, looked: Option<Looked>) {
+        self.key = exchange.key();
+        self.received_ns = exchange.received_ns();
+        self.looked = looked;
+        self.exchange = Some(exchange);
+        self.mark = mark;
+        self.status = 0;
+        self.fields.clear();
+        self.started = false;
+        self.trailers_due = false;
+        self.body_ended = false;
+        self.received_all = false;
+        self.left = false;
+        self.receivers.clear();
+        self.backlog.clear();
+        self.task = None;
+        self.expires = false;
+        self.open = true;
+        self.waits = false;
+    }
+
     /// Takes out what ends with the exchange.
     pub(super) fn end(&mut self) -> Ending {
         let waits = std::mem::replace(&mut self.waits, false);
@@ -168,15 +190,7 @@ impl AsgiRequest {
         let mark = host
             .slot
             .begin_request(head.method(), head.target(), received_ns / 1_000_000);
-        *kit.request.get().lock() = State {
-            key: exchange.key(),
-            received_ns,
-            looked,
-            exchange: Some(exchange),
-            open: true,
-            mark,
-            ..State::default()
-        };
+        kit.request.get().lock().begin(exchange, mark, looked);
         let (receive, send) = (kit.receive.bind(py), kit.send.bind(py));
         let conversation = Conversation::Request(kit.request.clone_ref(py));
         if host.call(py, scope, receive, send, conversation)? {
@@ -280,11 +294,11 @@ impl AsgiRequest {
 
     /// The answer is complete.
     pub(super) fn finish(&self, py: Python<'_>) -> PyResult<()> {
-        let ending = self.lock().end();
-        self.finish_with(py, ending)
+        let mut ending = self.lock().end();
+        self.finish_with(py, &mut ending)
     }
 
-    pub(super) fn finish_with(&self, py: Python<'_>, mut ending: Ending) -> PyResult<()> {
+    pub(super) fn finish_with(&self, py: Python<'_>, ending: &mut Ending) -> PyResult<()> {
         if let Some(exchange) = ending.exchange.take() {
             self.record(py, &exchange)?;
             exchange.finish();
@@ -294,11 +308,11 @@ impl AsgiRequest {
 
     /// The exchange has ended.
     pub(super) fn over(&self, py: Python<'_>) -> PyResult<()> {
-        let ending = self.lock().end();
-        self.settle(py, ending)
+        let mut ending = self.lock().end();
+        self.settle(py, &mut ending)
     }
 
-    fn settle(&self, py: Python<'_>, ending: Ending) -> PyResult<()> {
+    fn settle(&self, py: Python<'_>, ending: &mut Ending) -> PyResult<()> {
         let host = &self.host;
         if !ending.open {
             return Ok(());
@@ -311,7 +325,7 @@ impl AsgiRequest {
             host.forget(key);
         }
         // Whoever waits for the client to leave has nothing left to wait for.
-        resolve_all(py, ending.receivers)?;
+        resolve_all(py, std::mem::take(&mut ending.receivers))?;
         host.settle_soon(py)
     }
 
