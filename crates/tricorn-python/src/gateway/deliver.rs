@@ -187,11 +187,17 @@ fn send_file(py: Python<'_>, response: &Response, wrapper: &FileWrapper) -> Resu
     let Some(sendable) = wrapper.sendable(py)? else {
         return Ok(false);
     };
-    response.send(py, b"", Some(sendable.length))?;
     let outcome = {
         let mut state = response.lock(py);
         let exchange = state.exchange.as_mut().ok_or(Gone)?;
-        exchange.send_file(sendable.file, sendable.offset, sendable.length)
+        // The head leaves together with the file.
+        let begins = !exchange.head_ended();
+        if begins {
+            exchange.end_head(Some(sendable.length));
+        }
+        let outcome = exchange.send_file(sendable.file, sendable.offset, sendable.length);
+        state.length_known |= begins;
+        outcome
     };
     response.settle(py, outcome)?;
     Ok(true)
