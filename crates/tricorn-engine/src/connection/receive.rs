@@ -268,10 +268,7 @@ impl Connection {
         self.phase = Phase::Busy;
         self.deadline_ms = NEVER;
         let mut parts = self.parts.take().expect("a request has parts");
-        parts.course.begin(self.key, &self.socket, &self.ends);
-        parts.course.number = self.requests;
-        parts.course.received_ns = core.now_ns;
-        parts.course.streamed = self.unread;
+        parts.course.begin(self, core.now_ns);
         core.ready.push_back(parts);
     }
 

@@ -9,7 +9,7 @@ mod response;
 
 use std::io;
 use std::ops::{Deref, DerefMut, Range};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -21,7 +21,7 @@ pub(crate) use self::body::StreamStep;
 pub use self::channel::Channel;
 pub use self::detach::Detached;
 pub use self::response::Signed;
-use crate::connection::{Awaited, Fate, Parts};
+use crate::connection::{Awaited, Connection, Fate, Parts};
 use crate::engine::Engine;
 use crate::peer::{Ends, ListenerInfo, Peer};
 
@@ -137,11 +137,14 @@ pub(crate) struct Course {
 }
 
 impl Course {
-    /// Of a request that has come by that connection; nothing is answered yet.
-    pub fn begin(&mut self, key: u64, socket: &OwnedFd, ends: &Arc<Ends>) {
-        self.key = key;
-        self.fd = socket.as_raw_fd();
-        self.ends = Some(ends.clone());
+    /// Of the request that has come by that connection; nothing is answered yet.
+    pub fn begin(&mut self, connection: &Connection, received_ns: u64) {
+        self.key = connection.key;
+        self.fd = connection.socket.as_raw_fd();
+        self.ends = Some(connection.ends.clone());
+        self.number = connection.requests;
+        self.received_ns = received_ns;
+        self.streamed = connection.unread;
         self.sent_any = false;
         self.complete = false;
         self.gone = false;

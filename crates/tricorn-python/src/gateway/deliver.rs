@@ -189,15 +189,10 @@ fn send_file(py: Python<'_>, response: &Response, wrapper: &FileWrapper) -> Resu
     };
     let outcome = {
         let mut state = response.lock(py);
-        let exchange = state.exchange.as_mut().ok_or(Gone)?;
         // The head leaves together with the file.
-        let begins = !exchange.head_ended();
-        if begins {
-            exchange.end_head(Some(sendable.length));
-        }
-        let outcome = exchange.send_file(sendable.file, sendable.offset, sendable.length);
-        state.length_known |= begins;
-        outcome
+        state.end_head(Some(sendable.length));
+        let exchange = state.exchange.as_mut().ok_or(Gone)?;
+        exchange.send_file(sendable.file, sendable.offset, sendable.length)
     };
     response.settle(py, outcome)?;
     Ok(true)

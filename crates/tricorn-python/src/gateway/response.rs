@@ -121,6 +121,17 @@ impl State {
             .map_or(self.head_sent, Exchange::head_ended)
     }
 
+    /// Ends the head, unless that is done. Returns whether it was not.
+    pub fn end_head(&mut self, known_length: Option<u64>) -> bool {
+        let exchange = self.exchange.as_mut();
+        let Some(exchange) = exchange.filter(|exchange| !exchange.head_ended()) else {
+            return false;
+        };
+        exchange.end_head(known_length);
+        self.length_known = known_length.is_some();
+        true
+    }
+
     fn status_code(&self, py: Python<'_>) -> Option<u16> {
         let code = text::as_latin1(self.status.as_ref()?.bind(py))?.get(..3)?;
         core::str::from_utf8(code).ok()?.parse().ok()
@@ -243,15 +254,13 @@ impl Response {
             if state.status.is_none() {
                 return Err(Unsent::NotStarted);
             }
+            let begins = state.end_head(known_length);
             let Some(exchange) = state.exchange.as_mut() else {
                 return Err(Unsent::Gone);
             };
-            if !exchange.head_ended() {
-                exchange.end_head(known_length);
-                state.length_known = known_length.is_some();
-                if known_length == Some(block.len() as u64) && exchange.put_whole(block) {
-                    return Ok(());
-                }
+            let whole = known_length == Some(block.len() as u64);
+            if begins && whole && exchange.put_whole(block) {
+                return Ok(());
             }
             exchange.write(block)
         };

@@ -183,13 +183,11 @@ impl AsgiRequest {
             };
         }
         let mut kit = host.take_kit().map_or_else(|| Kit::new(py, host), Ok)?;
-        let scopes = &host.scopes;
-        let scope = scopes.build(py, &exchange, Kind::Http, &mut kit.extras)?;
-        let head = exchange.head();
-        let received_ns = exchange.received_ns();
-        let mark = host
-            .slot
-            .begin_request(head.method(), head.target(), received_ns / 1_000_000);
+        let extras = &mut kit.extras;
+        let scope = host.scopes.build(py, &exchange, Kind::Http, extras)?;
+        let (head, received_ms) = (exchange.head(), exchange.received_ns() / 1_000_000);
+        let slot = host.slot;
+        let mark = slot.begin_request(head.method(), head.target(), received_ms);
         kit.request.get().lock().begin(exchange, mark, looked);
         let (receive, send) = (kit.receive.bind(py), kit.send.bind(py));
         let conversation = Conversation::Request(kit.request.clone_ref(py));
