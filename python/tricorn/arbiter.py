@@ -13,7 +13,7 @@ import os
 import sys
 import time
 
-from tricorn import SERVER_SOFTWARE, __version__, _core, sock, systemd, title, zodb
+from tricorn import SERVER_SOFTWARE, __version__, _core, heap, sock, systemd, title, zodb
 from tricorn.errors import AppImportError, HaltServer
 from tricorn.pidfile import Pidfile
 from tricorn.process_exit import leave
@@ -85,6 +85,7 @@ class Arbiter:
         self._export_environment()
         if self.cfg.preload_app:
             self.app.wsgi()
+        heap.settle(self.cfg)
 
     def _configure(self, cfg, worker_class):
         self.cfg = cfg

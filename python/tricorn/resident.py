@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 
-from tricorn import process_exit, sock, title, zodb
+from tricorn import heap, process_exit, sock, title, zodb
 from tricorn.app.kind import is_asgi
 from tricorn.arbiter import Arbiter
 from tricorn.errors import AppImportError
@@ -150,6 +150,7 @@ class ResidentArbiter(Arbiter):
         finally:
             if self._worker is not None:
                 self._worker.restore_signals()
+            heap.unsettle(self.cfg)
             self._close_listeners()
             self._remove_pidfile()
         if code:

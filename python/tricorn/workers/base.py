@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 
-from tricorn import _core, privileges
+from tricorn import _core, heap, privileges
 
 
 class Heart:
@@ -144,7 +144,8 @@ class Worker:
         self.run()
 
     def set_ready(self):
-        """Tell the arbiter that this worker serves."""
+        """Tell the arbiter that this worker serves; what it is made of has been loaded by now."""
+        heap.settle(self.cfg)
         self.slot.set_ready()
 
     def load_wsgi(self):

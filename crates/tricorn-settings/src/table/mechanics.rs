@@ -25,6 +25,8 @@ static PROXY_MODE: WordChoice = WordChoice {
 pub(super) const SERVER_MECHANICS: &[Setting] = &[
     Setting::new("preload_app", Bool, truth(false)).flags(&["--preload"])
         .help("Import the application in the master before forking workers."),
+    Setting::new("gc_freeze", Bool, truth(true)).flags(&["--no-gc-freeze"]).action(StoreFalse).own()
+        .help("Keep what has been loaded before the first request out of Python's later garbage collections (gc.freeze), after one that frees what loading left."),
     Setting::new("sendfile", Bool, UNSET).flags(&["--no-sendfile"]).action(StoreFalse)
         .help("Whether files are sent with sendfile(); unset, the variable SENDFILE decides, and without it they are."),
     Setting::new("reuse_port", Bool, truth(false)).flags(&["--reuse-port"])
