@@ -60,7 +60,7 @@ impl Output {
             data.extend_from_slice(block);
             return;
         }
-        let mut data = match block.len() <= pool.buffer_size() {
+        let mut data = match block.len() <= Pool::BUFFER {
             true => pool.take_buffer(),
             false => Vec::with_capacity(block.len()),
         };

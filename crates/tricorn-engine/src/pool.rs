@@ -1,33 +1,62 @@
 //! Buffers that wait for their next request.
 use crate::connection::Parts;
+use crate::spool::Store;
 
-/// Capacity of an input buffer.
-const BUFFER: usize = 16 * 1024;
 /// More than this many are given back to the allocator.
 const KEPT: usize = 256;
+/// Bytes of memory for large bodies that are kept: what one wait for events can bring by the default of
+/// `request_buffer_memory`. The allocator would give it back to the system, and each page of it costs a fault then.
+const KEPT_FOR_BODIES: usize = 4 * 1024 * 1024;
 
 #[derive(Default)]
 pub struct Pool {
     buffers: Vec<Vec<u8>>,
+    bodies: Vec<Vec<u8>>,
+    /// Capacity of `bodies`.
+    for_bodies: usize,
     #[allow(clippy::vec_box, reason = "the boxes themselves are what is reused")]
     parts: Vec<Box<Parts>>,
 }
 
 impl Pool {
-    pub fn buffer_size(&self) -> usize {
-        BUFFER
-    }
+    /// Capacity of an input buffer.
+    pub const BUFFER: usize = 16 * 1024;
 
     pub fn take_buffer(&mut self) -> Vec<u8> {
         self.buffers
             .pop()
-            .unwrap_or_else(|| Vec::with_capacity(BUFFER))
+            .unwrap_or_else(|| Vec::with_capacity(Self::BUFFER))
     }
 
     pub fn put_buffer(&mut self, mut buffer: Vec<u8>) {
-        if buffer.capacity() == BUFFER && self.buffers.len() < KEPT {
+        if buffer.capacity() == Self::BUFFER && self.buffers.len() < KEPT {
             buffer.clear();
             self.buffers.push(buffer);
+        }
+    }
+
+    /// Room for `more` bytes of a body behind those of `data`.
+    pub fn make_room(&mut self, data: &mut Vec<u8>, more: usize) {
+        let wanted = data.len() + more;
+        if wanted > data.capacity() && wanted > Self::BUFFER {
+            let there = data.capacity();
+            if let Some(mut kept) = self.bodies.pop_if(|kept| kept.capacity() > there) {
+                self.for_bodies -= kept.capacity();
+                kept.extend_from_slice(data);
+                *data = kept;
+            }
+        }
+        data.reserve(more);
+    }
+
+    fn put_body(&mut self, data: &mut Vec<u8>) {
+        if data.capacity() > Self::BUFFER {
+            let mut data = std::mem::take(data);
+            if self.for_bodies + data.capacity() <= KEPT_FOR_BODIES {
+                data.clear();
+                self.for_bodies += data.capacity();
+                self.bodies.push(data);
+            }
         }
     }
 
@@ -36,9 +65,56 @@ impl Pool {
     }
 
     pub fn put_parts(&mut self, mut parts: Box<Parts>) {
+        if let Store::Memory(data) = &mut parts.store {
+            self.put_body(data);
+        }
         if self.parts.len() < KEPT {
             parts.clear();
             self.parts.push(parts);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts_with(capacity: usize) -> Box<Parts> {
+        Box::new(Parts {
+            store: Store::Memory(Vec::with_capacity(capacity)),
+            ..Parts::default()
+        })
+    }
+
+    #[test]
+    fn memory_of_a_large_body_serves_the_next_one() {
+        let mut pool = Pool::default();
+        pool.put_parts(parts_with(100_000));
+        let mut data = b"begun".to_vec();
+        pool.make_room(&mut data, 90_000);
+        assert_eq!(data, b"begun");
+        assert_eq!(data.capacity(), 100_000);
+        assert!(pool.bodies.is_empty() && pool.for_bodies == 0);
+    }
+
+    #[test]
+    fn small_bodies_leave_it_alone() {
+        let mut pool = Pool::default();
+        pool.put_parts(parts_with(100_000));
+        let mut data = Vec::new();
+        pool.make_room(&mut data, 100);
+        assert!(data.capacity() < 1000);
+        assert_eq!(pool.for_bodies, 100_000);
+    }
+
+    #[test]
+    fn no_more_is_kept_than_one_wait_can_bring() {
+        let mut pool = Pool::default();
+        for _ in 0..100 {
+            pool.put_parts(parts_with(100_000));
+        }
+        assert!(pool.for_bodies <= KEPT_FOR_BODIES);
+        assert_eq!(pool.for_bodies, pool.bodies.len() * 100_000);
+        assert_eq!(pool.parts.len(), 100);
     }
 }

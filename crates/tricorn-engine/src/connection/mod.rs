@@ -50,7 +50,7 @@ impl Parts {
         self.parser.abandon();
         self.head.clear();
         match &mut self.store {
-            Store::Memory(data) if data.capacity() <= 64 * 1024 => data.clear(),
+            Store::Memory(data) => data.clear(),
             store => *store = Store::default(),
         }
         self.trailers.clear();

@@ -8,9 +8,11 @@ use tricorn_proto::response::error_page;
 use tricorn_proto::{Framing, Reject, RejectKind};
 
 use super::{CONTINUE, Collecting, Connection, Fate, LINGER_BYTES, Parts, Phase, too_large};
+use crate::config::EngineConfig;
 use crate::engine::Core;
 use crate::exchange::{BodyError, StreamStep};
 use crate::notice::Notice;
+use crate::pool::Pool;
 use crate::spool::Store;
 use crate::table::NEVER;
 
@@ -54,7 +56,7 @@ impl Connection {
         if self.consumed == self.input.len() {
             self.begun_at = None;
             if self.body_has_place(core) {
-                return self.receive_body();
+                return self.receive_body(core);
             }
             self.input.clear();
             self.consumed = 0;
@@ -84,19 +86,19 @@ impl Connection {
         let (Some(left), Store::Memory(data)) = (body.decoder.remaining(), &parts.store) else {
             return false;
         };
-        left as usize > core.pool.buffer_size()
+        left as usize > Pool::BUFFER
             && data.len() as u64 + left <= core.config.request_buffer_memory as u64
     }
 
-    fn receive_body(&mut self) -> Result<usize, Errno> {
+    fn receive_body(&mut self, core: &mut Core) -> Result<usize, Errno> {
         let (Phase::Body(body), Some(parts)) = (&mut self.phase, self.parts.as_deref_mut()) else {
             return Ok(0);
         };
         let (Some(left), Store::Memory(data)) = (body.decoder.remaining(), &mut parts.store) else {
             return Ok(0);
         };
+        make_room(&mut core.pool, data, 0, Some(left), &core.config);
         let start = data.len();
-        data.reserve_exact(left as usize);
         let room = data.capacity() - start;
         let count = receive_into(&self.socket, data)?;
         self.readable = count == room || self.peer_closed;
@@ -238,6 +240,10 @@ impl Connection {
                         return Err(too_large(body.received, limit));
                     }
                     let config = &core.config;
+                    if let Store::Memory(data) = &mut parts.store {
+                        let left = body.decoder.remaining();
+                        make_room(&mut core.pool, data, block.len(), left, config);
+                    }
                     if let Err(error) =
                         parts
                             .store
@@ -353,6 +359,23 @@ impl Connection {
             }
         }
         false
+    }
+}
+
+/// Room for a block of a body and for what is known to follow it, as far as they stay in memory.
+fn make_room(
+    pool: &mut Pool,
+    data: &mut Vec<u8>,
+    block: usize,
+    left: Option<u64>,
+    config: &EngineConfig,
+) {
+    let memory = config.request_buffer_memory;
+    let there = data.len() + block;
+    if there <= memory {
+        let follows = left.filter(|&left| left <= (memory - there) as u64);
+        // A read that leaves the last byte free has taken all that was there, and needs no second one.
+        pool.make_room(data, block + follows.unwrap_or(0) as usize + 1);
     }
 }
 
