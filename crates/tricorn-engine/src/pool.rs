@@ -1,6 +1,10 @@
 //! Buffers that wait for their next request.
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
 use crate::connection::Parts;
-use crate::spool::Store;
+use crate::spool::{Store, anonymous_file};
 
 /// More than this many are given back to the allocator.
 const KEPT: usize = 256;
@@ -8,9 +12,14 @@ const KEPT: usize = 256;
 /// `request_buffer_memory`. The allocator would give it back to the system, and each page of it costs a fault then.
 const KEPT_FOR_BODIES: usize = 4 * 1024 * 1024;
 
+/// So many emptied files are kept, one for each event of one wait: to make one and to unlink it costs the file system
+/// more than half a megabyte that is written to it.
+const KEPT_FILES: usize = 16;
+
 #[derive(Default)]
 pub struct Pool {
     buffers: Vec<Vec<u8>>,
+    files: Vec<File>,
     bodies: Vec<Vec<u8>>,
     /// Capacity of `bodies`.
     for_bodies: usize,
@@ -49,7 +58,8 @@ impl Pool {
         data.reserve(more);
     }
 
-    fn put_body(&mut self, data: &mut Vec<u8>) {
+    /// Takes the memory of a body that is wanted no more, if it is large.
+    pub fn put_body(&mut self, data: &mut Vec<u8>) {
         if data.capacity() > Self::BUFFER {
             let mut data = std::mem::take(data);
             if self.for_bodies + data.capacity() <= KEPT_FOR_BODIES {
@@ -60,13 +70,28 @@ impl Pool {
         }
     }
 
+    /// An empty file without a name, in `dir` unless one is kept.
+    pub fn take_file(&mut self, dir: &Path) -> io::Result<File> {
+        match self.files.pop() {
+            Some(file) => Ok(file),
+            None => anonymous_file(dir),
+        }
+    }
+
+    fn put_file(&mut self, file: File) {
+        if self.files.len() < KEPT_FILES && file.set_len(0).is_ok() {
+            self.files.push(file);
+        }
+    }
+
     pub fn take_parts(&mut self) -> Box<Parts> {
         self.parts.pop().unwrap_or_default()
     }
 
     pub fn put_parts(&mut self, mut parts: Box<Parts>) {
-        if let Store::Memory(data) = &mut parts.store {
-            self.put_body(data);
+        self.put_body(parts.store.memory_mut());
+        if let Store::File { file, .. } = std::mem::take(&mut parts.store) {
+            self.put_file(file);
         }
         if self.parts.len() < KEPT {
             parts.clear();

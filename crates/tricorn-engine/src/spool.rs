@@ -1,8 +1,8 @@
 //! Bodies that wait: a buffered request body, in memory first, then in an unlinked temporary file; the rest of a
 //! response that a slow peer has yet to take.
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,7 +13,12 @@ static NAMES: AtomicU64 = AtomicU64::new(0);
 #[derive(Debug)]
 pub enum Store {
     Memory(Vec<u8>),
-    File { file: File, len: u64 },
+    /// `tail` is still to be written.
+    File {
+        file: File,
+        written: u64,
+        tail: Vec<u8>,
+    },
 }
 
 impl Default for Store {
@@ -26,48 +31,57 @@ impl Store {
     pub fn len(&self) -> u64 {
         match self {
             Store::Memory(data) => data.len() as u64,
-            Store::File { len, .. } => *len,
+            Store::File { written, tail, .. } => written + tail.len() as u64,
         }
     }
 
-    /// Appends a block, moving to a file in `dir` once memory would exceed `memory_limit`.
-    pub fn append(&mut self, block: &[u8], memory_limit: usize, dir: &Path) -> io::Result<()> {
+    /// Bytes that lie in memory.
+    pub fn held(&self) -> usize {
+        match self {
+            Store::Memory(data) | Store::File { tail: data, .. } => data.len(),
+        }
+    }
+
+    /// What lies in memory; what comes goes behind it.
+    pub fn memory_mut(&mut self) -> &mut Vec<u8> {
+        match self {
+            Store::Memory(data) | Store::File { tail: data, .. } => data,
+        }
+    }
+
+    /// Moves what lies in memory to a file that `open` gives.
+    pub fn spill(&mut self, open: impl FnOnce() -> io::Result<File>) -> io::Result<()> {
         if let Store::Memory(data) = self {
-            if data.len() + block.len() <= memory_limit {
-                data.extend_from_slice(block);
-                return Ok(());
-            }
-            let mut file = anonymous_file(dir)?;
-            file.write_all(data)?;
             *self = Store::File {
-                file,
-                len: data.len() as u64,
+                file: open()?,
+                written: 0,
+                tail: std::mem::take(data),
             };
         }
-        if let Store::File { file, len } = self {
-            file.write_all(block)?;
-            *len += block.len() as u64;
+        if let Store::File {
+            file,
+            written,
+            tail,
+        } = self
+        {
+            file.write_all_at(tail, *written)?;
+            *written += tail.len() as u64;
+            tail.clear();
         }
         Ok(())
     }
 
-    /// Reads at most `max` bytes from `position` into `out`.
-    pub fn read_at(&mut self, position: u64, max: usize, out: &mut Vec<u8>) -> io::Result<usize> {
-        let rest = self.len().saturating_sub(position);
-        let count = rest.min(max as u64) as usize;
+    /// Reads the bytes from `position` on into all of `out`; the body has come to its end, and has as many.
+    pub fn read_at(&self, position: u64, out: &mut [u8]) -> io::Result<()> {
         match self {
+            _ if out.is_empty() => Ok(()),
             Store::Memory(data) => {
-                let start = (position as usize).min(data.len());
-                out.extend_from_slice(&data[start..start + count]);
+                let start = position as usize;
+                out.copy_from_slice(&data[start..start + out.len()]);
+                Ok(())
             }
-            Store::File { file, .. } => {
-                file.seek(SeekFrom::Start(position))?;
-                let start = out.len();
-                Read::take(&*file, count as u64).read_to_end(out)?;
-                return Ok(out.len() - start);
-            }
+            Store::File { file, .. } => file.read_exact_at(out, position),
         }
-        Ok(count)
     }
 }
 
@@ -79,7 +93,7 @@ pub fn file_of(data: &[u8], dir: &Path) -> io::Result<File> {
 }
 
 /// A file without a name: O_TMPFILE where the file system has it, else created exclusively (0600) and unlinked at once.
-fn anonymous_file(dir: &Path) -> io::Result<File> {
+pub fn anonymous_file(dir: &Path) -> io::Result<File> {
     let unnamed = OpenOptions::new()
         .read(true)
         .write(true)

@@ -3,6 +3,7 @@
 //! Not the request's life in the application (that is `Exchange`). Runs under the engine's lock; never blocks.
 //! Invariant: at most one request of a connection is in progress, so responses leave in the order of the requests.
 mod awaited;
+mod collect;
 mod receive;
 mod send;
 mod socket;
@@ -11,10 +12,11 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rustix::net::Shutdown;
-use tricorn_proto::h1::{BodyDecoder, HeadParser};
+use tricorn_proto::h1::HeadParser;
 use tricorn_proto::{Head, PeerTrust, Reject, RejectKind};
 
 pub use self::awaited::Awaited;
+pub use self::collect::Collecting;
 pub use self::socket::{ABNORMAL, Inbound, Socket, SocketConfig};
 use crate::engine::Core;
 use crate::exchange::{Body, Course, Response};
@@ -77,20 +79,6 @@ pub enum Phase {
     Socket(Box<Socket>),
     /// Everything is said; what the peer still sends is thrown away.
     Linger { left: usize },
-}
-
-pub struct Collecting {
-    decoder: BodyDecoder,
-    started_ms: u64,
-    received: u64,
-}
-
-impl Collecting {
-    /// `count` bytes of a body of known length went past the decoder.
-    fn skip(&mut self, count: u64) {
-        self.decoder.skip(count);
-        self.received += count;
-    }
 }
 
 /// What becomes of a connection after an event.

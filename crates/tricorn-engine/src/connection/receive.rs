@@ -8,12 +8,9 @@ use tricorn_proto::response::error_page;
 use tricorn_proto::{Framing, Reject, RejectKind};
 
 use super::{CONTINUE, Collecting, Connection, Fate, LINGER_BYTES, Parts, Phase, too_large};
-use crate::config::EngineConfig;
 use crate::engine::Core;
 use crate::exchange::{BodyError, StreamStep};
 use crate::notice::Notice;
-use crate::pool::Pool;
-use crate::spool::Store;
 use crate::table::NEVER;
 
 impl Connection {
@@ -75,41 +72,6 @@ impl Connection {
         let room = self.input.capacity() - self.input.len();
         let count = receive_into(&self.socket, &mut self.input)?;
         self.readable = count == room || self.peer_closed;
-        Ok(count)
-    }
-
-    /// May the rest of the body go straight from the socket to where the application reads it?
-    fn body_has_place(&self, core: &Core) -> bool {
-        let (Phase::Body(body), Some(parts)) = (&self.phase, self.parts.as_deref()) else {
-            return false;
-        };
-        let (Some(left), Store::Memory(data)) = (body.decoder.remaining(), &parts.store) else {
-            return false;
-        };
-        left as usize > Pool::BUFFER
-            && data.len() as u64 + left <= core.config.request_buffer_memory as u64
-    }
-
-    fn receive_body(&mut self, core: &mut Core) -> Result<usize, Errno> {
-        let (Phase::Body(body), Some(parts)) = (&mut self.phase, self.parts.as_deref_mut()) else {
-            return Ok(0);
-        };
-        let (Some(left), Store::Memory(data)) = (body.decoder.remaining(), &mut parts.store) else {
-            return Ok(0);
-        };
-        make_room(&mut core.pool, data, 0, Some(left), &core.config);
-        let start = data.len();
-        let room = data.capacity() - start;
-        let count = receive_into(&self.socket, data)?;
-        self.readable = count == room || self.peer_closed;
-        // What lies behind the body is the next request.
-        if count as u64 > left {
-            self.input.clear();
-            self.consumed = 0;
-            self.input.extend_from_slice(&data[start + left as usize..]);
-            data.truncate(start + left as usize);
-        }
-        body.skip((data.len() - start) as u64);
         Ok(count)
     }
 
@@ -203,73 +165,12 @@ impl Connection {
             self.output.push(CONTINUE, &mut core.pool);
             self.flush(core);
         }
-        self.phase = Phase::Body(Box::new(Collecting {
-            decoder: BodyDecoder::new(framing),
-            started_ms: core.now_ms,
-            received: 0,
-        }));
+        self.phase = Phase::Body(Box::new(Collecting::new(framing, core.now_ms)));
         self.deadline_ms = core.body_deadline(core.now_ms, 0);
         Ok(())
     }
 
-    fn collect_body(&mut self, core: &mut Core) -> Result<bool, Reject> {
-        let Phase::Body(body) = &mut self.phase else {
-            return Ok(false);
-        };
-        let parts = self.parts.as_mut().expect("a body has a head");
-        loop {
-            match body
-                .decoder
-                .decode(&self.input[self.consumed..], &core.config.policy)?
-            {
-                BodyStep::NeedMore { consumed } => {
-                    self.consumed += consumed;
-                    self.deadline_ms = core.body_deadline(body.started_ms, body.received);
-                    let limit = core.config.limit_request_body;
-                    let announced = body.decoder.announced();
-                    if limit > 0 && announced > limit {
-                        return Err(too_large(announced, limit));
-                    }
-                    return Ok(false);
-                }
-                BodyStep::Data { data, consumed } => {
-                    let block = &self.input[self.consumed..][data];
-                    body.received += block.len() as u64;
-                    let limit = core.config.limit_request_body;
-                    if limit > 0 && body.received > limit {
-                        return Err(too_large(body.received, limit));
-                    }
-                    let config = &core.config;
-                    if let Store::Memory(data) = &mut parts.store {
-                        let left = body.decoder.remaining();
-                        make_room(&mut core.pool, data, block.len(), left, config);
-                    }
-                    if let Err(error) =
-                        parts
-                            .store
-                            .append(block, config.request_buffer_memory, &config.spool_dir)
-                    {
-                        core.notices.push(Notice::Spool(error));
-                        let message = String::new();
-                        return Err(Reject {
-                            kind: RejectKind::Internal,
-                            message,
-                        });
-                    }
-                    self.consumed += consumed;
-                }
-                BodyStep::End { consumed } => {
-                    self.consumed += consumed;
-                    parts.trailers = body.decoder.take_trailers();
-                    self.unread = false;
-                    self.make_ready(core);
-                    return Ok(true);
-                }
-            }
-        }
-    }
-
-    fn make_ready(&mut self, core: &mut Core) {
+    pub(super) fn make_ready(&mut self, core: &mut Core) {
         core.in_progress += 1;
         self.phase = Phase::Busy;
         self.deadline_ms = NEVER;
@@ -362,24 +263,7 @@ impl Connection {
     }
 }
 
-/// Room for a block of a body and for what is known to follow it, as far as they stay in memory.
-fn make_room(
-    pool: &mut Pool,
-    data: &mut Vec<u8>,
-    block: usize,
-    left: Option<u64>,
-    config: &EngineConfig,
-) {
-    let memory = config.request_buffer_memory;
-    let there = data.len() + block;
-    if there <= memory {
-        let follows = left.filter(|&left| left <= (memory - there) as u64);
-        // A read that leaves the last byte free has taken all that was there, and needs no second one.
-        pool.make_room(data, block + follows.unwrap_or(0) as usize + 1);
-    }
-}
-
-fn receive_into(socket: &OwnedFd, buffer: &mut Vec<u8>) -> Result<usize, Errno> {
+pub(super) fn receive_into(socket: &OwnedFd, buffer: &mut Vec<u8>) -> Result<usize, Errno> {
     let (count, _) = rustix::net::recv(
         socket,
         rustix::buffer::spare_capacity(buffer),

@@ -1,4 +1,6 @@
 //! The request body: buffered, or read from the peer while the application runs.
+use std::io;
+
 use rustix::event::PollFlags;
 use tricorn_proto::Framing;
 
@@ -32,10 +34,11 @@ impl Exchange {
         let parts = &mut *self.parts;
         match &mut parts.body {
             Body::Buffered { position } => {
-                let count = parts
-                    .store
-                    .read_at(*position, max, dst)
-                    .map_err(BodyError::Io)?;
+                let count = left_of(&parts.store, *position, max);
+                let start = dst.len();
+                dst.resize(start + count, 0);
+                let read = parts.store.read_at(*position, &mut dst[start..]);
+                read.map_err(BodyError::Io)?;
                 *position += count as u64;
                 Ok(count)
             }
@@ -92,6 +95,24 @@ impl Exchange {
         dst.extend_from_slice(&rest[..count]);
         stream.taken += count;
         count
+    }
+
+    /// How many of the next `max` bytes of a buffered body there are; `None` when it is streamed.
+    pub fn body_at_hand(&self, max: usize) -> Option<usize> {
+        match &self.parts.body {
+            Body::Buffered { position } => Some(left_of(&self.parts.store, *position, max)),
+            Body::Streamed(_) => None,
+        }
+    }
+
+    /// Fills `out` with what `body_at_hand` has found.
+    pub fn read_body_at_hand(&mut self, out: &mut [u8]) -> io::Result<()> {
+        let parts = &mut *self.parts;
+        if let Body::Buffered { position } = &mut parts.body {
+            parts.store.read_at(*position, out)?;
+            *position += out.len() as u64;
+        }
+        Ok(())
     }
 
     /// The next `max` bytes of a body that lies in memory, without a copy; `None` when it does not.
@@ -239,6 +260,10 @@ impl Exchange {
             }
         }
     }
+}
+
+fn left_of(store: &Store, position: u64, max: usize) -> usize {
+    store.len().saturating_sub(position).min(max as u64) as usize
 }
 
 fn too_late() -> BodyError {

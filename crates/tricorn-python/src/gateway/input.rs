@@ -61,6 +61,32 @@ impl Input {
         outcome.map_err(|error| response.body_error(py, error))
     }
 
+    /// The next `max` bytes of a buffered body, copied once; `None` of any other.
+    fn at_hand<'py>(&self, py: Python<'py>, max: usize) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let response = self.response.get();
+        let mut state = response.lock(py);
+        let Some(exchange) = state.exchange.as_mut() else {
+            return Ok(None);
+        };
+        // Making bytes runs no Python code.
+        if let Some(block) = exchange.take_body(max) {
+            return Ok(Some(PyBytes::new(py, block)));
+        }
+        let Some(count) = exchange.body_at_hand(max) else {
+            return Ok(None);
+        };
+        let mut outcome = Ok(());
+        let bytes = PyBytes::new_with(py, count, |out| {
+            outcome = exchange.read_body_at_hand(out);
+            Ok(())
+        })?;
+        drop(state);
+        match outcome {
+            Ok(()) => Ok(Some(bytes)),
+            Err(error) => Err(response.body_error(py, BodyError::Io(error))),
+        }
+    }
+
     /// How much room a read of `size` bytes wants, as far as that is known.
     fn room(&self, py: Python<'_>, size: Option<usize>) -> usize {
         let state = self.response.get().lock(py);
@@ -123,17 +149,10 @@ impl Input {
     #[pyo3(signature = (size=None, /))]
     fn read<'py>(&self, py: Python<'py>, size: Option<isize>) -> PyResult<Bound<'py, PyBytes>> {
         let size = limit(size);
-        {
-            let mut state = self.response.get().lock(py);
-            let exchange = state.exchange.as_mut();
-            // Making bytes runs no Python code.
-            let block =
-                exchange.and_then(|exchange| exchange.take_body(size.unwrap_or(usize::MAX)));
-            if let Some(block) = block {
-                return Ok(PyBytes::new(py, block));
-            }
+        match self.at_hand(py, size.unwrap_or(usize::MAX))? {
+            Some(bytes) => Ok(bytes),
+            None => Ok(PyBytes::new(py, &self.gather(py, size)?)),
         }
-        Ok(PyBytes::new(py, &self.gather(py, size)?))
     }
 
     /// Up to and including the next LF, at most `size` bytes.

@@ -1,0 +1,151 @@
+//! A request body that is complete before the application is called.
+use rustix::io::Errno;
+use tricorn_proto::h1::{BodyDecoder, BodyStep};
+use tricorn_proto::{Framing, Reject, RejectKind};
+
+use super::receive::receive_into;
+use super::{Connection, Phase, too_large};
+use crate::config::EngineConfig;
+use crate::engine::Core;
+use crate::notice::Notice;
+use crate::pool::Pool;
+use crate::spool::Store;
+
+/// A body that goes to a file is written in such pieces: the kernel then takes few large pages for it.
+const PIECE: usize = 64 * 1024;
+
+pub struct Collecting {
+    decoder: BodyDecoder,
+    started_ms: u64,
+    received: u64,
+}
+
+impl Collecting {
+    pub fn new(framing: Framing, started_ms: u64) -> Self {
+        Collecting {
+            decoder: BodyDecoder::new(framing),
+            started_ms,
+            received: 0,
+        }
+    }
+
+    /// `count` bytes of a body of known length went past the decoder.
+    fn skip(&mut self, count: u64) {
+        self.decoder.skip(count);
+        self.received += count;
+    }
+
+    /// How much of the body may lie in memory at a time: all of it, or a piece when it is known to go to a file.
+    fn memory(&self, config: &EngineConfig) -> usize {
+        let memory = config.request_buffer_memory;
+        match self.decoder.announced() <= memory as u64 {
+            true => memory,
+            false => PIECE.min(memory.max(Pool::BUFFER)),
+        }
+    }
+}
+
+impl Connection {
+    /// May the rest of the body go straight from the socket to where it is collected?
+    pub(super) fn body_has_place(&self, core: &Core) -> bool {
+        let (Phase::Body(body), Some(parts)) = (&self.phase, self.parts.as_deref()) else {
+            return false;
+        };
+        body.decoder.remaining().is_some_and(|left| {
+            left as usize > Pool::BUFFER && parts.store.held() < body.memory(&core.config)
+        })
+    }
+
+    pub(super) fn receive_body(&mut self, core: &mut Core) -> Result<usize, Errno> {
+        let (Phase::Body(body), Some(parts)) = (&mut self.phase, self.parts.as_deref_mut()) else {
+            return Ok(0);
+        };
+        let left = body.decoder.remaining().unwrap_or(0);
+        let memory = body.memory(&core.config);
+        let data = parts.store.memory_mut();
+        make_room(&mut core.pool, data, 0, left, memory);
+        let start = data.len();
+        let room = data.capacity() - start;
+        let count = receive_into(&self.socket, data)?;
+        self.readable = count == room || self.peer_closed;
+        // What lies behind the body is the next request.
+        if count as u64 > left {
+            self.input.clear();
+            self.consumed = 0;
+            self.input.extend_from_slice(&data[start + left as usize..]);
+            data.truncate(start + left as usize);
+        }
+        body.skip((data.len() - start) as u64);
+        Ok(count)
+    }
+
+    pub(super) fn collect_body(&mut self, core: &mut Core) -> Result<bool, Reject> {
+        let Phase::Body(body) = &mut self.phase else {
+            return Ok(false);
+        };
+        let parts = self.parts.as_mut().expect("a body has a head");
+        let config = core.config.clone();
+        loop {
+            match body
+                .decoder
+                .decode(&self.input[self.consumed..], &config.policy)?
+            {
+                BodyStep::NeedMore { consumed } => {
+                    self.consumed += consumed;
+                    self.deadline_ms = core.body_deadline(body.started_ms, body.received);
+                    within_limit(body.decoder.announced(), &config)?;
+                    return Ok(false);
+                }
+                BodyStep::Data { data, consumed } => {
+                    let block = &self.input[self.consumed..][data];
+                    body.received += block.len() as u64;
+                    within_limit(body.received, &config)?;
+                    let memory = body.memory(&config);
+                    if parts.store.held() + block.len() > memory {
+                        spill(&mut parts.store, core)?;
+                    }
+                    let left = body.decoder.remaining().unwrap_or(0);
+                    let data = parts.store.memory_mut();
+                    make_room(&mut core.pool, data, block.len(), left, memory);
+                    data.extend_from_slice(block);
+                    self.consumed += consumed;
+                }
+                BodyStep::End { consumed } => {
+                    self.consumed += consumed;
+                    if parts.store.len() > config.request_buffer_memory as u64 {
+                        spill(&mut parts.store, core)?;
+                        core.pool.put_body(parts.store.memory_mut());
+                    }
+                    parts.trailers = body.decoder.take_trailers();
+                    self.unread = false;
+                    self.make_ready(core);
+                    return Ok(true);
+                }
+            }
+        }
+    }
+}
+
+fn within_limit(length: u64, config: &EngineConfig) -> Result<(), Reject> {
+    let limit = config.limit_request_body;
+    match limit > 0 && length > limit {
+        true => Err(too_large(length, limit)),
+        false => Ok(()),
+    }
+}
+
+fn spill(store: &mut Store, core: &mut Core) -> Result<(), Reject> {
+    let Core { pool, config, .. } = core;
+    let spilt = store.spill(|| pool.take_file(&config.spool_dir));
+    spilt.map_err(|error| {
+        core.notices.push(Notice::Spool(error));
+        Reject::of(RejectKind::Internal)
+    })
+}
+
+/// Room for a block of a body and for the `left` bytes behind it, as far as they may lie in `memory`.
+fn make_room(pool: &mut Pool, data: &mut Vec<u8>, block: usize, left: u64, memory: usize) {
+    let free = memory.saturating_sub(data.len() + block) as u64;
+    // A read that leaves the last byte free has taken all that was there, and needs no second one.
+    pool.make_room(data, block + left.min(free) as usize + 1);
+}
