@@ -68,7 +68,7 @@ class Process:
 
     def _await_answer(self, scenario: Scenario) -> None:
         deadline = time.monotonic() + START_SECONDS
-        path = scenario.path if scenario.script != "post64k" else "/"
+        path = "/" if scenario.script.startswith("post") else scenario.path
         request = f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
         while True:
             if fate := self.fate():

@@ -113,6 +113,9 @@ SCENARIOS = [
         script="post64k",
         targets={RIVALS: 1.5, FAST: 1.5, "granian": 1.8, GTHREAD: 8},
     ),
+    # What browsers upload; 1 MB is more than Tricorn keeps in memory of one request by default.
+    Scenario("post200k", "POST of 200 KB", HELLO, path="/post", script="post200k"),
+    Scenario("post1m", "POST of 1 MB", HELLO, path="/post", script="post1m"),
     Scenario(
         "generator",
         "generator of 20 chunks",

@@ -94,7 +94,7 @@ impl BodyDecoder {
         }
     }
 
-    /// Bytes of data in all, as far as they are announced: those decoded and the rest of the chunk begun.
+    /// Bytes of data in all, as far as they are announced: those gone by and the rest of the chunk begun.
     pub fn announced(&self) -> u64 {
         match self.state {
             State::Data(left) | State::Length(left) => self.data_bytes.saturating_add(left),
@@ -108,6 +108,7 @@ impl BodyDecoder {
     pub fn skip(&mut self, count: u64) {
         if let State::Length(left) = &mut self.state {
             *left = left.saturating_sub(count);
+            self.data_bytes = self.data_bytes.saturating_add(count);
             if *left == 0 {
                 self.state = State::Done;
             }
@@ -131,6 +132,7 @@ impl BodyDecoder {
                 State::Length(left) => {
                     let (step, size) = data_step(at, rest.len(), *left);
                     *left -= size;
+                    self.data_bytes = self.data_bytes.saturating_add(size);
                     if *left == 0 {
                         self.state = State::Done;
                     }
@@ -329,5 +331,26 @@ impl Trailers {
                 Ok(())
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_announced_length_stays_the_same_while_the_body_comes() {
+        let mut decoder = BodyDecoder::new(Framing::Length(10));
+        let policy = Policy::default();
+        assert_eq!(decoder.announced(), 10);
+        assert!(matches!(
+            decoder.decode(b"abc", &policy),
+            Ok(BodyStep::Data { consumed: 3, .. })
+        ));
+        assert_eq!((decoder.announced(), decoder.remaining()), (10, Some(7)));
+        decoder.skip(4);
+        assert_eq!((decoder.announced(), decoder.remaining()), (10, Some(3)));
+        decoder.skip(3);
+        assert_eq!((decoder.announced(), decoder.remaining()), (10, Some(0)));
     }
 }
