@@ -19,7 +19,7 @@ pub struct EngineConfig {
     /// Longest time without progress while output waits for the peer.
     pub send_timeout_ms: u64,
     pub request_buffering: bool,
-    /// Beyond this a buffered body goes to an unlinked temporary file.
+    /// A larger buffered body goes to an unlinked temporary file.
     pub request_buffer_memory: usize,
     /// 0 = unlimited.
     pub limit_request_body: u64,

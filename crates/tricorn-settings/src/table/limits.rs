@@ -27,7 +27,7 @@ pub(super) const BUFFERING: &[Setting] = &[
     Setting::new("request_buffering", Bool, truth(true)).flags(&["--no-request-buffering"]).action(StoreFalse).own()
         .help("Read the whole request body before the application is called; off, the application reads it as it comes."),
     Setting::new("request_buffer_memory", Count, int(262_144)).flags(&["--request-buffer-memory"]).metavar("INT").own()
-        .help("Bytes of a buffered request body kept in memory; the rest goes to an unlinked temporary file."),
+        .help("Largest request body in bytes that is buffered in memory; a larger one goes to an unlinked temporary file."),
     Setting::new("limit_request_body", Count, int(1_073_741_824)).flags(&["--limit-request-body"]).metavar("INT").own()
         .help("Largest accepted request body in bytes, otherwise 413; zero is unlimited."),
     Setting::new("response_buffer_memory", Count, int(1_048_576)).flags(&["--response-buffer-memory"]).metavar("INT").own()
