@@ -63,7 +63,7 @@ pub struct Poller {
 }
 
 /// Events taken by one wait. What they bring, a few pages each, is still in the nearest cache when it is answered.
-const ROOM: usize = 16;
+pub const ROOM: usize = 16;
 
 /// Room for the answers of one wait; one per thread that turns the engine.
 pub struct Events(Vec<Event>);

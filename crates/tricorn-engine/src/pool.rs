@@ -4,17 +4,17 @@ use std::io;
 use std::path::Path;
 
 use crate::connection::Parts;
-use crate::spool::{Store, anonymous_file};
+use crate::poller;
+use crate::spool::anonymous_file;
 
 /// More than this many are given back to the allocator.
 const KEPT: usize = 256;
 /// Bytes of memory for large bodies that are kept: what one wait for events can bring by the default of
 /// `request_buffer_memory`. The allocator would give it back to the system, and each page of it costs a fault then.
-const KEPT_FOR_BODIES: usize = 4 * 1024 * 1024;
-
+const KEPT_FOR_BODIES: usize = poller::ROOM * 256 * 1024;
 /// So many emptied files are kept, one for each event of one wait: to make one and to unlink it costs the file system
 /// more than half a megabyte that is written to it.
-const KEPT_FILES: usize = 16;
+const KEPT_FILES: usize = poller::ROOM;
 
 #[derive(Default)]
 pub struct Pool {
@@ -89,10 +89,10 @@ impl Pool {
     }
 
     pub fn put_parts(&mut self, mut parts: Box<Parts>) {
-        self.put_body(parts.store.memory_mut());
-        if let Store::File { file, .. } = std::mem::take(&mut parts.store) {
+        if let Some(file) = parts.store.empty() {
             self.put_file(file);
         }
+        self.put_body(parts.store.memory_mut());
         if self.parts.len() < KEPT {
             parts.clear();
             self.parts.push(parts);
@@ -103,6 +103,7 @@ impl Pool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spool::Store;
 
     fn parts_with(capacity: usize) -> Box<Parts> {
         Box::new(Parts {

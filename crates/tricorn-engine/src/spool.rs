@@ -71,6 +71,19 @@ impl Store {
         Ok(())
     }
 
+    /// Forgets the body. What lay in memory leaves its room behind; the file is for whoever wants it.
+    pub fn empty(&mut self) -> Option<File> {
+        self.memory_mut().clear();
+        let Store::File { tail, .. } = self else {
+            return None;
+        };
+        let memory = Store::Memory(std::mem::take(tail));
+        match std::mem::replace(self, memory) {
+            Store::File { file, .. } => Some(file),
+            Store::Memory(_) => None,
+        }
+    }
+
     /// Reads the bytes from `position` on into all of `out`; the body has come to its end, and has as many.
     pub fn read_at(&self, position: u64, out: &mut [u8]) -> io::Result<()> {
         match self {

@@ -4,7 +4,7 @@ use tricorn_proto::h1::{BodyDecoder, BodyStep};
 use tricorn_proto::{Framing, Reject, RejectKind};
 
 use super::receive::receive_into;
-use super::{Connection, Phase, too_large};
+use super::{Connection, Phase, within_limit};
 use crate::config::EngineConfig;
 use crate::engine::Core;
 use crate::notice::Notice;
@@ -84,23 +84,22 @@ impl Connection {
             return Ok(false);
         };
         let parts = self.parts.as_mut().expect("a body has a head");
-        let config = core.config.clone();
         loop {
             match body
                 .decoder
-                .decode(&self.input[self.consumed..], &config.policy)?
+                .decode(&self.input[self.consumed..], &core.config.policy)?
             {
                 BodyStep::NeedMore { consumed } => {
                     self.consumed += consumed;
                     self.deadline_ms = core.body_deadline(body.started_ms, body.received);
-                    within_limit(body.decoder.announced(), &config)?;
+                    within_limit(body.decoder.announced(), &core.config)?;
                     return Ok(false);
                 }
                 BodyStep::Data { data, consumed } => {
                     let block = &self.input[self.consumed..][data];
                     body.received += block.len() as u64;
-                    within_limit(body.received, &config)?;
-                    let memory = body.memory(&config);
+                    within_limit(body.received, &core.config)?;
+                    let memory = body.memory(&core.config);
                     if parts.store.held() + block.len() > memory {
                         spill(&mut parts.store, core)?;
                     }
@@ -112,7 +111,7 @@ impl Connection {
                 }
                 BodyStep::End { consumed } => {
                     self.consumed += consumed;
-                    if parts.store.len() > config.request_buffer_memory as u64 {
+                    if parts.store.len() > core.config.request_buffer_memory as u64 {
                         spill(&mut parts.store, core)?;
                         core.pool.put_body(parts.store.memory_mut());
                     }
@@ -123,14 +122,6 @@ impl Connection {
                 }
             }
         }
-    }
-}
-
-fn within_limit(length: u64, config: &EngineConfig) -> Result<(), Reject> {
-    let limit = config.limit_request_body;
-    match limit > 0 && length > limit {
-        true => Err(too_large(length, limit)),
-        false => Ok(()),
     }
 }
 

@@ -18,6 +18,7 @@ use tricorn_proto::{Head, PeerTrust, Reject, RejectKind};
 pub use self::awaited::Awaited;
 pub use self::collect::Collecting;
 pub use self::socket::{ABNORMAL, Inbound, Socket, SocketConfig};
+use crate::config::EngineConfig;
 use crate::engine::Core;
 use crate::exchange::{Body, Course, Response};
 use crate::output::Output;
@@ -48,13 +49,10 @@ pub struct Parts {
 }
 
 impl Parts {
+    /// All but `store`: the pool has a use for what is left of it.
     pub fn clear(&mut self) {
         self.parser.abandon();
         self.head.clear();
-        match &mut self.store {
-            Store::Memory(data) => data.clear(),
-            store => *store = Store::default(),
-        }
         self.trailers.clear();
         self.last_fields.clear();
         self.body = Body::default();
@@ -338,10 +336,15 @@ pub fn timed_out(what: &str) -> Reject {
     }
 }
 
-pub fn too_large(length: u64, limit: u64) -> Reject {
+/// Errors: a body of that length exceeds `limit_request_body`.
+pub fn within_limit(length: u64, config: &EngineConfig) -> Result<(), Reject> {
+    let limit = config.limit_request_body;
+    if limit == 0 || length <= limit {
+        return Ok(());
+    }
     let message = format!("Request body is too large ({length} > {limit})");
-    Reject {
+    Err(Reject {
         kind: RejectKind::ContentTooLarge,
         message,
-    }
+    })
 }

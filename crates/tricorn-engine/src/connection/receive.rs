@@ -7,7 +7,7 @@ use tricorn_proto::h1::{BodyDecoder, BodyStep};
 use tricorn_proto::response::error_page;
 use tricorn_proto::{Framing, Reject, RejectKind};
 
-use super::{CONTINUE, Collecting, Connection, Fate, LINGER_BYTES, Parts, Phase, too_large};
+use super::{CONTINUE, Collecting, Connection, Fate, LINGER_BYTES, Parts, Phase, within_limit};
 use crate::engine::Core;
 use crate::exchange::{BodyError, StreamStep};
 use crate::notice::Notice;
@@ -149,13 +149,9 @@ impl Connection {
     fn on_head(&mut self, core: &mut Core) -> Result<(), Reject> {
         let parts = self.parts.as_mut().expect("parse_head has put them there");
         let framing = parts.head.framing;
-        let limit = core.config.limit_request_body;
         self.unread = framing != Framing::None && framing != Framing::Length(0);
-        if let Framing::Length(length) = framing
-            && limit > 0
-            && length > limit
-        {
-            return Err(too_large(length, limit));
+        if let Framing::Length(length) = framing {
+            within_limit(length, &core.config)?;
         }
         if !self.unread || !core.config.request_buffering {
             self.make_ready(core);

@@ -6,7 +6,7 @@ use tricorn_proto::Framing;
 
 use super::{Body, BodyError, Exchange, Response, wait_for};
 use crate::clock;
-use crate::connection::{CONTINUE, Fate};
+use crate::connection::{CONTINUE, Fate, within_limit};
 use crate::spool::Store;
 
 impl Exchange {
@@ -31,22 +31,18 @@ impl Exchange {
         if max == 0 {
             return Ok(0);
         }
-        let parts = &mut *self.parts;
-        match &mut parts.body {
-            Body::Buffered { position } => {
-                let count = left_of(&parts.store, *position, max);
-                let start = dst.len();
-                dst.resize(start + count, 0);
-                let read = parts.store.read_at(*position, &mut dst[start..]);
-                read.map_err(BodyError::Io)?;
-                *position += count as u64;
-                Ok(count)
-            }
-            Body::Streamed(_) => {
-                self.fill_surplus()?;
-                Ok(self.take_surplus(dst, max))
-            }
+        if let Some(block) = self.take_body(max) {
+            dst.extend_from_slice(block);
+            return Ok(block.len());
         }
+        if let Some(count) = self.body_at_hand(max) {
+            let start = dst.len();
+            dst.resize(start + count, 0);
+            let read = self.read_body_at_hand(&mut dst[start..]);
+            return read.map(|()| count).map_err(BodyError::Io);
+        }
+        self.fill_surplus()?;
+        Ok(self.take_surplus(dst, max))
     }
 
     /// Makes sure that `read_body` need not wait for its first byte. `None` when nothing is there yet: the engine reports
@@ -238,13 +234,7 @@ impl Exchange {
         match step.unwrap_or(Err(BodyError::Disconnected))? {
             StreamStep::Data => {
                 stream.received += stream.surplus.len() as u64;
-                let limit = engine.config.limit_request_body;
-                if limit > 0 && stream.received > limit {
-                    return Err(BodyError::Reject(crate::connection::too_large(
-                        stream.received,
-                        limit,
-                    )));
-                }
+                within_limit(stream.received, &engine.config).map_err(BodyError::Reject)?;
                 Ok(None)
             }
             StreamStep::End(trailers) => {

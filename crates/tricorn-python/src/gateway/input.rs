@@ -87,7 +87,7 @@ impl Input {
         }
     }
 
-    /// How much room a read of `size` bytes wants, as far as that is known.
+    /// How much room a read of `size` bytes of a streamed body wants.
     fn room(&self, py: Python<'_>, size: Option<usize>) -> usize {
         let state = self.response.get().lock(py);
         let left = state.exchange.as_ref().and_then(|exchange| {
@@ -96,18 +96,11 @@ impl Input {
                 .map(|length| length.saturating_sub(exchange.body_position()) as usize)
         });
         // A length that was only announced is not believed beyond a piece.
-        let buffered = state
-            .exchange
-            .as_ref()
-            .is_some_and(Exchange::body_is_buffered);
-        let known = if buffered {
-            left.unwrap_or(0)
-        } else {
-            left.unwrap_or(PIECE).min(PIECE)
-        };
+        let known = left.unwrap_or(PIECE).min(PIECE);
         size.map_or(known, |size| size.min(known))
     }
 
+    /// Reads a body that is not `at_hand`.
     fn gather(&self, py: Python<'_>, size: Option<usize>) -> PyResult<Vec<u8>> {
         let mut block = Vec::with_capacity(self.room(py, size));
         loop {
