@@ -83,7 +83,9 @@ def test_a_buffered_body_can_be_read_twice(web, size, framing):
 
 @pytest.mark.servers("tricorn")
 def test_a_body_beyond_the_memory_limit_waits_in_an_unlinked_file(server, worker):
-    running = server.start("web:app", "--request-buffer-memory", "10000", worker=worker)
+    running = server.start(
+        "web:app", "--request-buffer-memory=10000", "--worker-buffer-memory=0", worker=worker
+    )
     small = json.loads(running.request("POST", "/temporary", body=b"x" * 9000).body)
     large = json.loads(running.request("POST", "/temporary", body=b"x" * 90000).body)
     assert sorted(large) == sorted([*small, 90000])
@@ -93,8 +95,19 @@ def test_a_body_beyond_the_memory_limit_waits_in_an_unlinked_file(server, worker
 
 
 @pytest.mark.servers("tricorn")
+def test_what_the_workers_memory_has_room_for_needs_no_file(server, worker):
+    running = server.start(
+        "web:app", "--request-buffer-memory=10000", "--worker-buffer-memory=100000", worker=worker
+    )
+    small = json.loads(running.request("POST", "/temporary", body=b"x" * 9000).body)
+    assert json.loads(running.request("POST", "/temporary", body=b"x" * 90000).body) == small
+    large = json.loads(running.request("POST", "/temporary", body=b"x" * 100001).body)
+    assert sorted(large) == sorted([*small, 100001])
+
+
+@pytest.mark.servers("tricorn")
 def test_the_file_of_one_body_shows_nothing_of_it_to_the_next(server, worker):
-    running = server.start("web:app", worker=worker)
+    running = server.start("web:app", "--worker-buffer-memory=0", worker=worker)
     for byte, size in ((b"a", 2_000_000), (b"b", 300_000), (b"c", 1_000_000)):
         body = byte * size
         seen = json.loads(running.request("POST", "/echo", body=body).body)

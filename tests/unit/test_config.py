@@ -23,7 +23,7 @@ def registered():
 
 
 def test_every_setting_is_an_attribute(cfg):
-    assert len(cfg.settings) == 132
+    assert len(cfg.settings) == 133
     for name in cfg.settings.keys() - {"worker_class", "logger_class"}:  # these load the class
         assert hasattr(cfg, name)
 

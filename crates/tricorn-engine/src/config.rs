@@ -19,12 +19,14 @@ pub struct EngineConfig {
     /// Longest time without progress while output waits for the peer.
     pub send_timeout_ms: u64,
     pub request_buffering: bool,
-    /// A larger buffered body goes to an unlinked temporary file.
+    /// A larger buffered body needs a share of `worker_buffer_memory`, or goes to an unlinked temporary file.
     pub request_buffer_memory: usize,
     /// 0 = unlimited.
     pub limit_request_body: u64,
     /// Output buffered for a peer before the application has to wait.
     pub response_buffer_memory: usize,
+    /// Memory for larger request bodies and whole responses, shared by all connections; beyond it they go to files.
+    pub worker_buffer_memory: usize,
     /// Connections with a request in progress; above it nothing is accepted.
     pub worker_connections: usize,
     pub sendfile: bool,
@@ -52,6 +54,7 @@ impl Default for EngineConfig {
             request_buffer_memory: 256 * 1024,
             limit_request_body: 1 << 30,
             response_buffer_memory: 1 << 20,
+            worker_buffer_memory: 32 << 20,
             worker_connections: 1_000,
             sendfile: true,
             foreign_loop: false,

@@ -35,6 +35,10 @@ impl Store {
         }
     }
 
+    pub fn is_file(&self) -> bool {
+        matches!(self, Store::File { .. })
+    }
+
     /// Bytes that lie in memory.
     pub fn held(&self) -> usize {
         match self {

@@ -85,10 +85,17 @@ fn calls_of_about_a_tick_never_leave_newcomers_waiting() {
 
 #[test]
 fn a_body_in_memory_and_one_in_a_file_arrive_whole_and_can_be_read_again() {
-    let config = EngineConfig {
-        request_buffer_memory: 10_000,
-        ..EngineConfig::default()
-    };
+    for worker_buffer_memory in [0, 20_000, 200_000, 1_000_000] {
+        bodies_arrive_whole(EngineConfig {
+            request_buffer_memory: 10_000,
+            worker_buffer_memory,
+            ..EngineConfig::default()
+        });
+    }
+}
+
+fn bodies_arrive_whole(config: EngineConfig) {
+    let shared = config.worker_buffer_memory;
     let server = Server::start(config, 1, |mut exchange| {
         let first = read_all(&mut exchange).expect("a body");
         exchange.seek_body(0).expect("seekable");
@@ -103,7 +110,7 @@ fn a_body_in_memory_and_one_in_a_file_arrive_whole_and_can_be_read_again() {
             "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n"
         ));
         client.send(&body);
-        assert_eq!(client.response().body, body, "Content-Length {size}");
+        assert_eq!(client.response().body, body, "{size} of {shared}");
         client.send("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
         for piece in body.chunks(7_001) {
             client.send(format!("{:x}\r\n", piece.len()));
@@ -111,7 +118,82 @@ fn a_body_in_memory_and_one_in_a_file_arrive_whole_and_can_be_read_again() {
             client.send("\r\n");
         }
         client.send("0\r\n\r\n");
-        assert_eq!(client.response().body, body, "chunked {size}");
+        assert_eq!(client.response().body, body, "chunked {size} of {shared}");
+    }
+}
+
+#[test]
+fn what_a_worker_has_for_large_bodies_is_shared_and_comes_back() {
+    let config = EngineConfig {
+        request_buffer_memory: 10_000,
+        worker_buffer_memory: 150_000,
+        ..EngineConfig::default()
+    };
+    let server = Server::start(config, 1, |mut exchange| {
+        let in_memory = exchange.take_body(1).is_some();
+        answer(exchange, if in_memory { b"memory" } else { b"file" });
+    });
+    let upload = |length: usize| {
+        format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n").into_bytes()
+    };
+    let whole = || [upload(100_000), vec![b'x'; 100_000]].concat();
+    let mut first = server.connect();
+    first.send([upload(100_000), vec![b'x'; 50_000]].concat());
+    let mut second = server.connect();
+    // Which of the two is looked at first is chance; an answer shows that the half body has been read.
+    second.send(GET);
+    assert_eq!(second.response().status, 200);
+    second.send(whole());
+    assert_eq!(second.response().body, b"file");
+    first.send(vec![b'x'; 50_000]);
+    assert_eq!(first.response().body, b"memory");
+    second.send(whole());
+    assert_eq!(second.response().body, b"memory");
+    // One that leaves in the middle gives its share back.
+    first.send([upload(100_000), vec![b'x'; 50_000]].concat());
+    second.send(GET);
+    assert_eq!(second.response().status, 200);
+    drop(first);
+    let mut seen = Vec::new();
+    for _ in 0..200 {
+        second.send(whole());
+        seen = second.response().body;
+        if seen == b"memory" {
+            break;
+        }
+    }
+    assert_eq!(seen, b"memory");
+}
+
+#[test]
+fn a_body_of_untold_length_that_outgrows_memory_moves_to_a_file() {
+    let server = Server::start(EngineConfig::default(), 1, |mut exchange| {
+        let kind = match exchange.take_body(0).is_some() {
+            true => "memory",
+            false => "file",
+        };
+        let body = read_all(&mut exchange).expect("a body");
+        let right = body
+            .iter()
+            .enumerate()
+            .all(|(n, byte)| *byte == (n % 251) as u8);
+        answer(
+            exchange,
+            format!("{kind} {} {right}", body.len()).as_bytes(),
+        );
+    });
+    let mut client = server.connect();
+    for (size, kind) in [(3_000_000, "memory"), (9_000_000, "file")] {
+        let body: Vec<u8> = (0..size).map(|n| (n % 251) as u8).collect();
+        client.send("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
+        for piece in body.chunks(70_001) {
+            client.send(format!("{:x}\r\n", piece.len()));
+            client.send(piece);
+            client.send("\r\n");
+        }
+        client.send("0\r\n\r\n");
+        let expected = format!("{kind} {size} true");
+        assert_eq!(client.response().body, expected.as_bytes());
     }
 }
 

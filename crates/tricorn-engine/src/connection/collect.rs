@@ -4,18 +4,21 @@ use tricorn_proto::h1::{BodyDecoder, BodyStep};
 use tricorn_proto::{Framing, Reject, RejectKind};
 
 use super::receive::receive_into;
-use super::{Connection, Phase, within_limit};
+use super::{Connection, Parts, Phase, within_limit};
 use crate::config::EngineConfig;
 use crate::engine::Core;
 use crate::notice::Notice;
 use crate::pool::Pool;
-use crate::spool::Store;
 
 /// A body that goes to a file is written in such pieces: the kernel then takes few large pages for it.
 const PIECE: usize = 64 * 1024;
+/// A body that does not say how long it will be moves to a file at this length at the latest, in one go: that takes about
+/// a millisecond, for which the other connections wait.
+const UNTOLD: u64 = 4 * 1024 * 1024;
 
 pub struct Collecting {
     decoder: BodyDecoder,
+    tells_length: bool,
     started_ms: u64,
     received: u64,
 }
@@ -23,6 +26,7 @@ pub struct Collecting {
 impl Collecting {
     pub fn new(framing: Framing, started_ms: u64) -> Self {
         Collecting {
+            tells_length: matches!(framing, Framing::Length(_)),
             decoder: BodyDecoder::new(framing),
             started_ms,
             received: 0,
@@ -35,12 +39,37 @@ impl Collecting {
         self.received += count;
     }
 
+    /// A body too large for what each may have gets a share of the worker's memory, as long as there is some.
+    fn claim(&self, parts: &mut Parts, core: &Core) {
+        let announced = self.decoder.announced();
+        if announced <= core.config.request_buffer_memory as u64 || parts.store.is_file() {
+            return;
+        }
+        if !self.tells_length && announced > UNTOLD {
+            return;
+        }
+        let announced = usize::try_from(announced).unwrap_or(usize::MAX);
+        let Some(share) = &mut parts.share else {
+            parts.share = core.budget.share(announced);
+            return;
+        };
+        let missing = announced.saturating_sub(share.bytes());
+        if missing > 0 {
+            // Of small chunks there are many: not a step for each.
+            let ahead = share.bytes().min(UNTOLD as usize - share.bytes());
+            if !share.grow(missing.max(ahead)) {
+                share.grow(missing);
+            }
+        }
+    }
+
     /// How much of the body may lie in memory at a time: all of it, or a piece when it is known to go to a file.
-    fn memory(&self, config: &EngineConfig) -> usize {
-        let memory = config.request_buffer_memory;
-        match self.decoder.announced() <= memory as u64 {
-            true => memory,
-            false => PIECE.min(memory.max(Pool::BUFFER)),
+    fn memory(&self, parts: &Parts, config: &EngineConfig) -> usize {
+        let own = config.request_buffer_memory;
+        match &parts.share {
+            Some(share) => share.bytes(),
+            None if self.decoder.announced() <= own as u64 => own,
+            None => PIECE.min(own.max(Pool::BUFFER)),
         }
     }
 }
@@ -52,7 +81,7 @@ impl Connection {
             return false;
         };
         body.decoder.remaining().is_some_and(|left| {
-            left as usize > Pool::BUFFER && parts.store.held() < body.memory(&core.config)
+            left as usize > Pool::BUFFER && parts.store.held() < body.memory(parts, &core.config)
         })
     }
 
@@ -61,7 +90,7 @@ impl Connection {
             return Ok(0);
         };
         let left = body.decoder.remaining().unwrap_or(0);
-        let memory = body.memory(&core.config);
+        let memory = body.memory(parts, &core.config);
         let data = parts.store.memory_mut();
         make_room(&mut core.pool, data, 0, left, memory);
         let start = data.len();
@@ -85,10 +114,11 @@ impl Connection {
         };
         let parts = self.parts.as_mut().expect("a body has a head");
         loop {
-            match body
+            let step = body
                 .decoder
-                .decode(&self.input[self.consumed..], &core.config.policy)?
-            {
+                .decode(&self.input[self.consumed..], &core.config.policy)?;
+            body.claim(parts, core);
+            match step {
                 BodyStep::NeedMore { consumed } => {
                     self.consumed += consumed;
                     self.deadline_ms = core.body_deadline(body.started_ms, body.received);
@@ -99,10 +129,10 @@ impl Connection {
                     let block = &self.input[self.consumed..][data];
                     body.received += block.len() as u64;
                     within_limit(body.received, &core.config)?;
-                    let memory = body.memory(&core.config);
-                    if parts.store.held() + block.len() > memory {
-                        spill(&mut parts.store, core)?;
+                    if parts.store.held() + block.len() > body.memory(parts, &core.config) {
+                        spill(parts, core)?;
                     }
+                    let memory = body.memory(parts, &core.config);
                     let left = body.decoder.remaining().unwrap_or(0);
                     let data = parts.store.memory_mut();
                     make_room(&mut core.pool, data, block.len(), left, memory);
@@ -111,8 +141,9 @@ impl Connection {
                 }
                 BodyStep::End { consumed } => {
                     self.consumed += consumed;
-                    if parts.store.len() > core.config.request_buffer_memory as u64 {
-                        spill(&mut parts.store, core)?;
+                    let own = core.config.request_buffer_memory as u64;
+                    if parts.share.is_none() && parts.store.len() > own {
+                        spill(parts, core)?;
                         core.pool.put_body(parts.store.memory_mut());
                     }
                     parts.trailers = body.decoder.take_trailers();
@@ -125,9 +156,10 @@ impl Connection {
     }
 }
 
-fn spill(store: &mut Store, core: &mut Core) -> Result<(), Reject> {
+fn spill(parts: &mut Parts, core: &mut Core) -> Result<(), Reject> {
     let Core { pool, config, .. } = core;
-    let spilt = store.spill(|| pool.take_file(&config.spool_dir));
+    parts.share = None;
+    let spilt = parts.store.spill(|| pool.take_file(&config.spool_dir));
     spilt.map_err(|error| {
         core.notices.push(Notice::Spool(error));
         Reject::of(RejectKind::Internal)

@@ -17,7 +17,9 @@ use tricorn_proto::{Head, PeerTrust, Reject, RejectKind};
 
 pub use self::awaited::Awaited;
 pub use self::collect::Collecting;
+pub use self::send::{Place, Rest};
 pub use self::socket::{ABNORMAL, Inbound, Socket, SocketConfig};
+use crate::budget::Share;
 use crate::config::EngineConfig;
 use crate::engine::Core;
 use crate::exchange::{Body, Course, Response};
@@ -38,6 +40,8 @@ pub struct Parts {
     pub(crate) parser: HeadParser,
     pub head: Head,
     pub store: Store,
+    /// What `store` has of the worker's memory.
+    pub(crate) share: Option<Share>,
     pub trailers: Vec<(Vec<u8>, Vec<u8>)>,
     /// Where the response head is encoded.
     pub out: Vec<u8>,
@@ -53,6 +57,7 @@ impl Parts {
     pub fn clear(&mut self) {
         self.parser.abandon();
         self.head.clear();
+        self.share = None;
         self.trailers.clear();
         self.last_fields.clear();
         self.body = Body::default();

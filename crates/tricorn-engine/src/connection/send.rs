@@ -14,31 +14,55 @@ use crate::table::NEVER;
 /// Less output than this waits for company (a pipelined answer, the next block) until the turn or the tick ends.
 const FLUSH_AT: u64 = 64 * 1024;
 
+/// What becomes of that part of a block which the socket does not take.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Rest {
+    /// It is copied, as far as `response_buffer_memory` goes.
+    Kept,
+    /// It stays with the caller, who waits for the socket with it.
+    Left,
+}
+
+/// Where a block stands in its response.
+#[derive(Clone, Copy)]
+pub struct Place {
+    /// The response is complete with it.
+    pub last: bool,
+    pub rest: Rest,
+}
+
+impl Place {
+    pub const LAST: Place = Place {
+        last: true,
+        rest: Rest::Kept,
+    };
+}
+
 impl Connection {
-    /// Sends `first` and `second` after what is waiting. `last`: the response is complete with them.
+    /// Sends `first` and `second` after what is waiting.
     ///
-    /// `first` is always taken; returns how much of `second` was: no more is kept than `response_buffer_memory`.
-    pub fn send(&mut self, core: &mut Core, first: &[u8], second: &[u8], last: bool) -> usize {
+    /// `first` is always taken; returns how much of `second` was.
+    pub fn send(&mut self, core: &mut Core, first: &[u8], second: &[u8], place: Place) -> usize {
         let pipelined = self.consumed < self.input.len();
         let size = (first.len() + second.len()) as u64;
-        let alone = last && !pipelined && !core.company_for(self.output.pending() + size);
+        let alone = place.last && !pipelined && !core.company_for(self.output.pending() + size);
         let now = alone || size >= FLUSH_AT;
         if now && self.output.is_empty() {
-            return self.send_now(core, first, second);
+            return self.send_now(core, first, second, place.rest);
         }
         self.output.push(first, &mut core.pool);
-        let taken = self.keep(core, second);
+        let taken = self.keep(core, second, place.rest);
         if now || self.output.pending() >= FLUSH_AT {
             self.flush(core);
             if taken < second.len() && self.output.is_empty() && !self.dead {
-                return taken + self.send_now(core, &[], &second[taken..]);
+                return taken + self.send_now(core, &[], &second[taken..], place.rest);
             }
         } else {
             if !self.dirty {
                 self.dirty = true;
                 core.mark_dirty(self.key);
             }
-            if !last {
+            if !place.last {
                 core.tick.part_waits();
             }
         }
@@ -56,7 +80,7 @@ impl Connection {
     }
 
     /// As `send`, with nothing waiting: from where the bytes lie.
-    fn send_now(&mut self, core: &mut Core, first: &[u8], second: &[u8]) -> usize {
+    fn send_now(&mut self, core: &mut Core, first: &[u8], second: &[u8], rest: Rest) -> usize {
         let sent = self.send_directly(first, second);
         if self.dead {
             return 0;
@@ -64,7 +88,7 @@ impl Connection {
         let of_second = sent.saturating_sub(first.len());
         let left = &first[sent.min(first.len())..];
         self.output.push(left, &mut core.pool);
-        let kept = self.keep(core, &second[of_second..]);
+        let kept = self.keep(core, &second[of_second..], rest);
         if !self.output.is_empty() {
             self.on_blocked(core, sent > 0);
         }
@@ -72,7 +96,10 @@ impl Connection {
     }
 
     /// Puts as much of `block` into the output as it may hold; an empty one always takes a piece.
-    fn keep(&mut self, core: &mut Core, block: &[u8]) -> usize {
+    fn keep(&mut self, core: &mut Core, block: &[u8], rest: Rest) -> usize {
+        if rest == Rest::Left {
+            return 0;
+        }
         let limit = (core.config.response_buffer_memory as u64).max(FLUSH_AT);
         let room = limit.saturating_sub(self.output.pending());
         let count = room.min(block.len() as u64) as usize;

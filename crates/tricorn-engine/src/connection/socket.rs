@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use tricorn_proto::ws::{CloseCode, Decoder, DeflateParams, Encoder, Event, Limits, Message};
 
-use super::{Connection, Fate, Phase};
+use super::{Connection, Fate, Phase, Place};
 use crate::engine::Core;
 use crate::table::NEVER;
 
@@ -205,7 +205,7 @@ impl Connection {
                 }
                 let mut frame = Vec::with_capacity(payload.len() + 2);
                 socket.encoder.pong(&mut frame, &payload);
-                self.send(core, &frame, &[], true);
+                self.send(core, &frame, &[], Place::LAST);
                 Fate::Keep
             }
             Event::Pong(_) => {
@@ -343,11 +343,11 @@ impl Connection {
         if socket.encoder.compresses(payload.len()) {
             let mut frame = core.pool.take_buffer();
             socket.encoder.message(&mut frame, kind, payload);
-            self.send(core, &frame, &[], true);
+            self.send(core, &frame, &[], Place::LAST);
             core.pool.put_buffer(frame);
         } else {
             let head = Encoder::header_for(kind, payload.len());
-            let taken = self.send(core, &head, payload, true);
+            let taken = self.send(core, &head, payload, Place::LAST);
             // A message is not cut: the driver asks for room before the next one.
             self.output.push(&payload[taken..], &mut core.pool);
         }

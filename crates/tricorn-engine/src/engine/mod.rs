@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tricorn_scoreboard::Slot;
 
+use crate::budget::Budget;
 use crate::clock::{self, Stamp};
 use crate::config::EngineConfig;
 use crate::connection::{Awaited, Connection, Fate, Parts, Phase};
@@ -52,6 +53,8 @@ pub struct Core {
     pub poller: Arc<Poller>,
     pub tick: Arc<Tick>,
     pub pool: Pool,
+    /// For what is too large for a connection's own memory.
+    pub budget: Arc<Budget>,
     /// Complete requests that wait for a thread.
     pub ready: VecDeque<Box<Parts>>,
     pub notices: Vec<Notice>,
@@ -179,6 +182,7 @@ impl Engine {
             poller: poller.clone(),
             tick: tick.clone(),
             pool: Pool::default(),
+            budget: Budget::new(config.worker_buffer_memory),
             ready: VecDeque::new(),
             notices: Vec::new(),
             stamp: Stamp::new(&config.server),

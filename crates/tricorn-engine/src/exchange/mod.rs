@@ -21,7 +21,7 @@ pub(crate) use self::body::StreamStep;
 pub use self::channel::Channel;
 pub use self::detach::Detached;
 pub use self::response::Signed;
-use crate::connection::{Awaited, Connection, Fate, Parts};
+use crate::connection::{Awaited, Connection, Fate, Parts, Place};
 use crate::engine::Engine;
 use crate::peer::{Ends, ListenerInfo, Peer};
 
@@ -36,7 +36,7 @@ pub enum Written {
     All,
     /// The output is above `response_buffer_memory`: `wait_writable` first.
     Full,
-    /// This range of the block did not fit: `write_rest` or `spool_rest` first.
+    /// This range of the block did not fit: `write_rest` or `leave_rest` first.
     Part(Range<usize>),
 }
 
@@ -243,7 +243,7 @@ impl Exchange {
         let mut inner = self.engine.lock();
         let gone = inner.with(parts.course.key, |connection, core| {
             if sends && !connection.dead {
-                connection.send(core, &parts.out, &[], true);
+                connection.send(core, &parts.out, &[], Place::LAST);
                 parts.out.clear();
             }
             if let Body::Streamed(stream) = &mut parts.body {

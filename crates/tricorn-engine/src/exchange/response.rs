@@ -9,7 +9,7 @@ use tricorn_proto::{AppFault, Reject};
 
 use super::{Body, Exchange, Gone, Record, Response, Written, wait_for};
 use crate::clock;
-use crate::connection::{Fate, Parts};
+use crate::connection::{Fate, Parts, Place, Rest};
 use crate::engine::Engine;
 use crate::notice::Notice;
 
@@ -22,6 +22,9 @@ pub struct Signed {
 
 /// Blocks from this size on are offered to the socket from where they lie instead of being copied first.
 const DIRECT: usize = 8 * 1024;
+/// A peer that makes room within this time is quick. What it takes then is a third of what the kernel holds, as a rule more
+/// than a megabyte: no network is as fast, only a proxy or another client on the same machine.
+const QUICK_MS: u64 = 4;
 
 impl Exchange {
     /// Informational response (`103 Early Hints`): sent at once. No-op on HTTP/1.0 or after `end_head`.
@@ -127,6 +130,18 @@ impl Exchange {
     /// Puts a block of body into the output buffer, or straight onto the socket. Cuts at Content-Length, drops for
     /// HEAD/204/304. Never blocks; what it leaves to do then has to be done before the next block.
     pub fn write(&mut self, block: &[u8]) -> Result<Written, Gone> {
+        self.write_block(block, Rest::Kept)
+    }
+
+    /// As `write`, for a block behind which nothing is made: what the socket does not take of a large one is not copied.
+    pub fn write_whole(&mut self, block: &[u8]) -> Result<Written, Gone> {
+        match block.len() > self.engine.config.response_buffer_memory {
+            true => self.write_block(block, Rest::Left),
+            false => self.write_block(block, Rest::Kept),
+        }
+    }
+
+    fn write_block(&mut self, block: &[u8], rest: Rest) -> Result<Written, Gone> {
         if self.parts.course.gone {
             return Err(Gone);
         }
@@ -155,7 +170,9 @@ impl Exchange {
         }
         let last = encoder.is_complete();
         parts.course.complete = last;
-        let result = self.engine.send(parts.course.key, out, tail, last);
+        let result = self
+            .engine
+            .send(parts.course.key, out, tail, Place { last, rest });
         out.clear();
         parts.course.sent_any = true;
         if !tail.is_empty() {
@@ -178,15 +195,54 @@ impl Exchange {
     pub fn write_rest(&mut self, mut rest: &[u8]) -> Result<(), Gone> {
         while !rest.is_empty() {
             self.wait_writable()?;
-            match self.engine.send(self.parts.course.key, &[], rest, true) {
-                Ok((taken, _)) => rest = &rest[taken..],
-                Err(gone) => {
-                    self.parts.course.gone = true;
-                    return Err(gone);
-                }
-            }
+            rest = &rest[self.send_more(rest, Rest::Kept)?..];
         }
         Ok(())
+    }
+
+    /// Leaves the rest of the last block to the engine: in memory what `response_buffer_memory` allows, more in an unlinked
+    /// temporary file. A slow peer holds neither the thread nor memory. For a quick one the thread waits, if it `may_wait`,
+    /// which costs less than the file. To be called without the GIL.
+    ///
+    /// Errors: as `wait_writable`, which is the way out when there is no room for the file.
+    pub fn leave_rest(&mut self, mut rest: &[u8], may_wait: bool) -> Result<(), Gone> {
+        // What lies behind the rest of another block will not leave soon.
+        let patience_ms = match may_wait && !self.output_waits() {
+            true => QUICK_MS,
+            false => 0,
+        };
+        while wait_for(self.parts.course.fd, PollFlags::OUT, patience_ms) {
+            let taken = self.send_more(rest, Rest::Left)?;
+            rest = &rest[taken..];
+            if rest.is_empty() {
+                return Ok(());
+            }
+            if taken == 0 {
+                break;
+            }
+        }
+        if rest.len() <= self.engine.config.response_buffer_memory {
+            rest = &rest[self.send_more(rest, Rest::Kept)?..];
+        }
+        match rest.is_empty() {
+            true => Ok(()),
+            false => self.spool(rest),
+        }
+    }
+
+    fn output_waits(&self) -> bool {
+        let mut inner = self.engine.lock();
+        let waits = inner.with(self.parts.course.key, |connection, _| {
+            (Fate::Keep, !connection.output.is_empty())
+        });
+        waits.unwrap_or(false)
+    }
+
+    fn send_more(&mut self, block: &[u8], rest: Rest) -> Result<usize, Gone> {
+        let place = Place { last: true, rest };
+        let sent = self.engine.send(self.parts.course.key, &[], block, place);
+        let (taken, _) = sent.inspect_err(|_| self.parts.course.gone = true)?;
+        Ok(taken)
     }
 
     /// As `write_rest`, without waiting: how much of it was taken. When that was not all, the engine reports the
@@ -194,11 +250,7 @@ impl Exchange {
     pub fn try_write_rest(&mut self, rest: &[u8]) -> Result<usize, Gone> {
         let mut taken = 0;
         loop {
-            let sent = self
-                .engine
-                .send(self.parts.course.key, &[], &rest[taken..], true);
-            let (count, _) = sent.inspect_err(|_| self.parts.course.gone = true)?;
-            taken += count;
+            taken += self.send_more(&rest[taken..], Rest::Kept)?;
             // A peer that has made room meanwhile is not reported any more.
             if taken == rest.len() || !self.has_room()? {
                 return Ok(taken);
@@ -220,11 +272,7 @@ impl Exchange {
             .inspect_err(|_| self.parts.course.gone = true)
     }
 
-    /// Puts the rest of a block into an unlinked temporary file, from which the engine sends it: a slow peer holds
-    /// neither the thread nor memory. To be called without the GIL.
-    ///
-    /// Errors: as `wait_writable`, which is the way out when there is no room for the file.
-    pub fn spool_rest(&mut self, rest: &[u8]) -> Result<(), Gone> {
+    fn spool(&mut self, rest: &[u8]) -> Result<(), Gone> {
         match crate::spool::file_of(rest, &self.engine.config.spool_dir) {
             Ok(file) => self.push_file(&[], file, 0, rest.len() as u64),
             Err(error) => {
@@ -369,7 +417,7 @@ impl Exchange {
             error_page(out, reject);
             let head_end = memchr::memmem::find(out, b"\r\n\r\n").map_or(0, |at| at + 4);
             body_bytes += (out.len() - head_end) as u64;
-            let _ = self.engine.send(course.key, out, &[], true);
+            let _ = self.engine.send(course.key, out, &[], Place::LAST);
             out.clear();
         }
         self.end(false, false);
@@ -384,14 +432,14 @@ impl Engine {
         key: u64,
         first: &[u8],
         second: &[u8],
-        last: bool,
+        place: Place,
     ) -> Result<(usize, bool), Gone> {
         let mut inner = self.lock();
         let limit = self.config.response_buffer_memory as u64;
         let state = inner.with(key, |connection, core| {
             let taken = match connection.dead {
                 true => 0,
-                false => connection.send(core, first, second, last),
+                false => connection.send(core, first, second, place),
             };
             let room = connection.output.pending() <= limit;
             (Fate::Keep, (connection.dead, taken, room))

@@ -34,6 +34,7 @@ pub fn engine_config(cfg: &Bound<'_, PyAny>) -> PyResult<EngineConfig> {
         request_buffer_memory: size("request_buffer_memory")?,
         limit_request_body: size("limit_request_body")? as u64,
         response_buffer_memory: size("response_buffer_memory")?,
+        worker_buffer_memory: size("worker_buffer_memory")?,
         worker_connections: size("worker_connections")?,
         sendfile: flag("sendfile")?,
         foreign_loop: false,

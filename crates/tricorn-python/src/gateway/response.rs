@@ -248,6 +248,8 @@ impl Response {
         block: &[u8],
         known_length: Option<u64>,
     ) -> Result<(), Unsent> {
+        // What is at hand anyway is better off with the engine: the thread need not wait for a slow peer.
+        let whole = known_length.is_some() || matches!(self.waits, Waits::Never);
         let outcome = {
             let mut guard = self.lock(py);
             let state = &mut *guard;
@@ -258,20 +260,21 @@ impl Response {
             let Some(exchange) = state.exchange.as_mut() else {
                 return Err(Unsent::Gone);
             };
-            let whole = known_length == Some(block.len() as u64);
-            if begins && whole && exchange.put_whole(block) {
+            if begins && known_length == Some(block.len() as u64) && exchange.put_whole(block) {
                 return Ok(());
             }
-            exchange.write(block)
+            match whole {
+                true => exchange.write_whole(block),
+                false => exchange.write(block),
+            }
         };
-        // What is at hand anyway is better off with the engine: the thread need not wait for a slow peer.
-        let whole = known_length.is_some() || matches!(self.waits, Waits::Never);
         let waited = match outcome {
             Ok(Written::All) => return Ok(()),
             Ok(Written::Full) if whole => return Ok(()),
             Ok(Written::Full) => self.wait_for_room(py)?,
             Ok(Written::Part(rest)) if whole => {
-                self.detached(py, |exchange| exchange.spool_rest(&block[rest]))
+                let may_wait = matches!(self.waits, Waits::InThread);
+                self.detached(py, |exchange| exchange.leave_rest(&block[rest], may_wait))
             }
             Ok(Written::Part(rest)) => self.write_rest(py, &block[rest])?,
             Err(gone) => Some(Err(gone)),

@@ -27,9 +27,11 @@ pub(super) const BUFFERING: &[Setting] = &[
     Setting::new("request_buffering", Bool, truth(true)).flags(&["--no-request-buffering"]).action(StoreFalse).own()
         .help("Read the whole request body before the application is called; off, the application reads it as it comes."),
     Setting::new("request_buffer_memory", Count, int(262_144)).flags(&["--request-buffer-memory"]).metavar("INT").own()
-        .help("Largest request body in bytes that is buffered in memory; a larger one goes to an unlinked temporary file."),
+        .help("Largest request body in bytes that is always buffered in memory. A larger one needs a share of worker_buffer_memory, or goes to an unlinked temporary file."),
     Setting::new("limit_request_body", Count, int(1_073_741_824)).flags(&["--limit-request-body"]).metavar("INT").own()
         .help("Largest accepted request body in bytes, otherwise 413; zero is unlimited."),
     Setting::new("response_buffer_memory", Count, int(1_048_576)).flags(&["--response-buffer-memory"]).metavar("INT").own()
-        .help("Bytes of a response that may wait in memory for a slow client, at least 64 KiB. The rest of a body that is whole waits in a temporary file; a generator waits for the client."),
+        .help("Bytes of a response that may wait in memory for a slow client, at least 64 KiB. A body that is whole needs a share of worker_buffer_memory for more, or waits in a temporary file; a generator waits for the client."),
+    Setting::new("worker_buffer_memory", Count, int(33_554_432)).flags(&["--worker-buffer-memory"]).metavar("INT").own()
+        .help("Memory in bytes that all connections of a worker share for request bodies above request_buffer_memory and for whole responses that slow clients have yet to take; with zero those go to temporary files."),
 ];

@@ -361,7 +361,9 @@ impl AsgiSocket {
             // A page that refuses is small: what does not fit waits in a file rather than in the application.
             match exchange.write(block) {
                 Ok(tricorn_engine::Written::Part(rest)) => {
-                    exchange.spool_rest(&block[rest]).map_err(|_| gone())?;
+                    exchange
+                        .leave_rest(&block[rest], false)
+                        .map_err(|_| gone())?;
                 }
                 Ok(_) => {}
                 Err(Gone) => return Err(gone()),
