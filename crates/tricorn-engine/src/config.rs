@@ -25,7 +25,7 @@ pub struct EngineConfig {
     pub limit_request_body: u64,
     /// Output buffered for a peer before the application has to wait.
     pub response_buffer_memory: usize,
-    /// Memory for larger request bodies and whole responses, shared by all connections; beyond it they go to files.
+    /// Memory for larger request bodies, shared by all connections; beyond it they go to files.
     pub worker_buffer_memory: usize,
     /// Connections with a request in progress; above it nothing is accepted.
     pub worker_connections: usize,

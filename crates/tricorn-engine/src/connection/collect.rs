@@ -56,7 +56,9 @@ impl Collecting {
         let missing = announced.saturating_sub(share.bytes());
         if missing > 0 {
             // Of small chunks there are many: not a step for each.
-            let ahead = share.bytes().min(UNTOLD as usize - share.bytes());
+            let ahead = share
+                .bytes()
+                .min((UNTOLD as usize).saturating_sub(share.bytes()));
             if !share.grow(missing.max(ahead)) {
                 share.grow(missing);
             }

@@ -31,7 +31,7 @@ pub(super) const BUFFERING: &[Setting] = &[
     Setting::new("limit_request_body", Count, int(1_073_741_824)).flags(&["--limit-request-body"]).metavar("INT").own()
         .help("Largest accepted request body in bytes, otherwise 413; zero is unlimited."),
     Setting::new("response_buffer_memory", Count, int(1_048_576)).flags(&["--response-buffer-memory"]).metavar("INT").own()
-        .help("Bytes of a response that may wait in memory for a slow client, at least 64 KiB. A body that is whole needs a share of worker_buffer_memory for more, or waits in a temporary file; a generator waits for the client."),
+        .help("Bytes of a response that may wait in memory for a slow client, at least 64 KiB. The rest of a body that is whole waits in a temporary file, unless its client takes it within milliseconds; a generator waits for the client."),
     Setting::new("worker_buffer_memory", Count, int(33_554_432)).flags(&["--worker-buffer-memory"]).metavar("INT").own()
-        .help("Memory in bytes that all connections of a worker share for request bodies above request_buffer_memory and for whole responses that slow clients have yet to take; with zero those go to temporary files."),
+        .help("Memory in bytes that all connections of a worker share for request bodies above request_buffer_memory; bodies that it has no room for go to unlinked temporary files, with zero all of them."),
 ];
