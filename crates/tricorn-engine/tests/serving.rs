@@ -4,7 +4,7 @@ mod harness;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use harness::{Server, answer, read_all};
+use harness::{Client, Server, answer, read_all};
 use tricorn_engine::{BodyError, EngineConfig, Exchange, Written};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -15,6 +15,21 @@ fn hello(exchange: Exchange) {
 
 fn path_of(exchange: &Exchange) -> String {
     String::from_utf8_lossy(exchange.head().path()).into_owned()
+}
+
+/// A body in which every part is told from its neighbours.
+fn numbered(size: usize) -> Vec<u8> {
+    (0..size).map(|n| (n % 251) as u8).collect()
+}
+
+fn send_chunked(client: &mut Client, body: &[u8], size: usize) {
+    client.send("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
+    for piece in body.chunks(size) {
+        client.send(format!("{:x}\r\n", piece.len()));
+        client.send(piece);
+        client.send("\r\n");
+    }
+    client.send("0\r\n\r\n");
 }
 
 #[test]
@@ -105,19 +120,13 @@ fn bodies_arrive_whole(config: EngineConfig) {
     });
     let mut client = server.connect();
     for size in [0usize, 1, 9_999, 10_000, 10_001, 300_000] {
-        let body: Vec<u8> = (0..size).map(|n| (n % 251) as u8).collect();
+        let body = numbered(size);
         client.send(format!(
             "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n"
         ));
         client.send(&body);
         assert_eq!(client.response().body, body, "{size} of {shared}");
-        client.send("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
-        for piece in body.chunks(7_001) {
-            client.send(format!("{:x}\r\n", piece.len()));
-            client.send(piece);
-            client.send("\r\n");
-        }
-        client.send("0\r\n\r\n");
+        send_chunked(&mut client, &body, 7_001);
         assert_eq!(client.response().body, body, "chunked {size} of {shared}");
     }
 }
@@ -173,10 +182,7 @@ fn a_body_of_untold_length_that_outgrows_memory_moves_to_a_file() {
             false => "file",
         };
         let body = read_all(&mut exchange).expect("a body");
-        let right = body
-            .iter()
-            .enumerate()
-            .all(|(n, byte)| *byte == (n % 251) as u8);
+        let right = body == numbered(body.len());
         answer(
             exchange,
             format!("{kind} {} {right}", body.len()).as_bytes(),
@@ -184,14 +190,8 @@ fn a_body_of_untold_length_that_outgrows_memory_moves_to_a_file() {
     });
     let mut client = server.connect();
     for (size, kind) in [(3_000_000, "memory"), (9_000_000, "file")] {
-        let body: Vec<u8> = (0..size).map(|n| (n % 251) as u8).collect();
-        client.send("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
-        for piece in body.chunks(70_001) {
-            client.send(format!("{:x}\r\n", piece.len()));
-            client.send(piece);
-            client.send("\r\n");
-        }
-        client.send("0\r\n\r\n");
+        let body = numbered(size);
+        send_chunked(&mut client, &body, 70_001);
         let expected = format!("{kind} {size} true");
         assert_eq!(client.response().body, expected.as_bytes());
     }
