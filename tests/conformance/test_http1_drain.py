@@ -123,10 +123,10 @@ def test_max_requests_under_load_loses_nothing(server, worker, request_):
     running = server.start(
         "web:app", "-w", "2", "--max-requests", "100", "--max-requests-jitter", "20", worker=worker
     )
-    tally = asyncio.run(Crowd(running.port, 20, request_, seconds=3).run())
+    crowd = Crowd(running.port, 20, request_, seconds=60)
+    tally = asyncio.run(crowd.run(lambda: crowd.stops_after(4, 10)))
     assert (tally.failures, tally.refused) == ([], 0)
     assert set(tally.statuses) == {200}
-    assert len(tally.bodies) > 2, "no worker was recycled"
     running.wait_for_line("Autorestarting worker after current request")
 
 
@@ -145,7 +145,7 @@ def test_term_under_load_fails_nothing_that_was_accepted(server, worker):
     crowd = Crowd(running.port, 50, ONCE, seconds=30)
 
     async def conductor():
-        await asyncio.sleep(1)
+        await crowd.hears_another(10)
         running.send_signal(signal.SIGTERM)
         await asyncio.to_thread(running.process.wait, 20)
         crowd.stop()

@@ -83,6 +83,12 @@ class Crowd:
                 raise TimeoutError(f"only {heard} workers have answered")
             await asyncio.sleep(0.02)
 
+    async def stops_after(self, bodies: int, seconds: float) -> None:
+        """A conductor: stops the crowd once so many bodies have been heard, each within `seconds`."""
+        while len(self.tally.bodies) < bodies:
+            await self.hears_another(seconds)
+        self.stop()
+
     async def run(self, conductor: Callable[[], object] | None = None) -> Tally:
         """Runs the crowd; `conductor` is an async function that runs beside it (signals, say)."""
         loop = asyncio.get_running_loop()
