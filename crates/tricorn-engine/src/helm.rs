@@ -14,7 +14,7 @@ use std::thread::{self, Thread};
 use tricorn_scoreboard::Slot;
 
 use crate::clock;
-use crate::engine::Engine;
+use crate::engine::{Engine, LONGEST_COMPANY_NS};
 use crate::exchange::Exchange;
 use crate::load::Load;
 use crate::poller::Events;
@@ -25,8 +25,6 @@ const SLOW_NS: u64 = 1_000_000;
 /// Between this and `SLOW_NS` calls are no reason for a hand-over while the process has no CPU to spare: they wait for
 /// the GIL, each for the others. Source: `sys.getswitchinterval()`.
 const GIL_INTERVAL_NS: u64 = 5_000_000;
-/// A call that has not lasted longer leaves what waits for company to the next one.
-const QUICK_NS: u64 = 250_000;
 /// The monitor parks after this many ticks without a call.
 const QUIET_TICKS: u32 = 10;
 /// Longest wait of the stand-in.
@@ -88,8 +86,8 @@ pub struct Helm {
     parked: Mutex<Vec<u32>>,
     seats: Vec<Seat>,
     next_seat: AtomicU32,
-    /// Paths whose calls are slow: what waits for company leaves before them.
-    slow: Predictor,
+    /// Paths whose calls take longer than an answer may wait for company: what does leaves before them.
+    lengthy: Predictor,
     /// Paths whose calls leave room for another thread: the helm is passed on before them.
     roomy: Predictor,
     /// The least time of such a call.
@@ -130,7 +128,7 @@ impl Helm {
             parked: Mutex::new(Vec::with_capacity(threads)),
             seats,
             next_seat: AtomicU32::new(0),
-            slow: Predictor::new(),
+            lengthy: Predictor::new(),
             roomy: Predictor::new(),
             roomy_ns: AtomicU64::new(SLOW_NS),
             overdue_ns: AtomicU64::new(SLOW_NS),
@@ -292,17 +290,13 @@ impl Helm {
 
     fn begin_call(&self, me: u32, exchange: &Exchange, started_ns: u64) -> Call {
         let path = place(exchange.head().path());
-        let slow = self.slow.is_slow(path);
-        if slow {
-            // What waits for company would wait for this call.
+        if self.lengthy.is_slow(path) {
             self.engine.flush_waiting();
         }
         let word = self.word();
         if word.leader() == me {
-            let handed = self.seats.len() > 1
-                && slow
-                && self.roomy.is_slow(path)
-                && self.pass_to_parked(word);
+            let handed =
+                self.seats.len() > 1 && self.roomy.is_slow(path) && self.pass_to_parked(word);
             if !handed {
                 self.call_started_ns.store(started_ns, Ordering::Relaxed);
                 self.word
@@ -322,7 +316,7 @@ impl Helm {
         }
         let now_ns = clock::now_ns();
         let took_ns = now_ns.saturating_sub(call.started_ns);
-        self.slow.note(call.path, took_ns > SLOW_NS);
+        self.lengthy.note(call.path, took_ns > LONGEST_COMPANY_NS);
         if self.seats.len() > 1 {
             let least = self.roomy_ns.load(Ordering::Relaxed);
             self.roomy.note(call.path, took_ns > least);
@@ -406,13 +400,16 @@ impl Helm {
 
     /// Calls that hold each other up look slow, and passing the helm on for that brings more of the same: four threads
     /// in calls of 0.4 ms cost 15 % more than one. Where the CPU is used up, nobody else would come to it sooner, except
-    /// siblings: for them a busy worker's only thread is replaced early.
+    /// siblings: for them a busy worker's only thread is replaced early. Without them only the stand-in could follow it,
+    /// and what that does can wait: two changes of threads cost a tenth of a call of 1.1 ms.
     fn look_at_load(&self, load: &mut Load) {
         let full = load.is_full(clock::now_ns(), clock::process_ns);
         let (mut overdue_ns, mut roomy_ns) = (SLOW_NS, SLOW_NS);
-        if load.is_mostly_full() && self.may_be_patient() {
-            roomy_ns = GIL_INTERVAL_NS.max(SLOW_NS * self.seats.len() as u64);
-            if full {
+        if self.may_be_patient() {
+            if load.is_mostly_full() {
+                roomy_ns = GIL_INTERVAL_NS.max(SLOW_NS * self.seats.len() as u64);
+            }
+            if full || self.seats.len() == 1 {
                 overdue_ns = GIL_INTERVAL_NS;
             }
         }
@@ -436,10 +433,10 @@ impl Helm {
         self.roomy_ns.load(Ordering::Relaxed) > SLOW_NS
     }
 
-    /// Has the call that `word` tells of just begun? Then the next one is near, and whoever asks for it sends what has
-    /// waited long enough: we would only get in the way.
+    /// May the call that `word` tells of still be a quick one? Then the next one is near, and whoever asks for it sends
+    /// what has waited long enough: we would only get in the way.
     fn is_quick(&self, word: Word) -> bool {
-        word.in_call() && self.lasted_ns() < QUICK_NS
+        word.in_call() && self.lasted_ns() < SLOW_NS
     }
 
     /// Has the call that `word` tells of lasted too long?

@@ -1,7 +1,8 @@
 //! What a peer sees of the engine: order, framing, deadlines, limits, draining. Real sockets, real threads.
 mod harness;
 
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use harness::{Client, Server, answer, read_all};
@@ -87,11 +88,11 @@ fn a_dripped_request_is_answered_and_holds_nobody_up() {
 #[test]
 fn calls_of_about_a_tick_never_leave_newcomers_waiting() {
     let server = Server::start(EngineConfig::default(), 1, |exchange| {
-        let us = 900 + exchange.received_ns() / 1_000 % 2_200;
+        let us = 4_500 + exchange.received_ns() / 1_000 % 3_000;
         std::thread::sleep(Duration::from_micros(us));
         answer(exchange, b"ok");
     });
-    for _ in 0..400 {
+    for _ in 0..250 {
         let mut client = server.connect();
         client.send(GET);
         assert_eq!(client.response().status, 200);
@@ -344,6 +345,53 @@ fn blocks_leave_while_the_application_lingers() {
         begun.elapsed() < Duration::from_millis(500),
         "the first block waited for the second"
     );
+}
+
+/// The next call ends when the client of the quick one has its answer.
+#[test]
+fn an_answer_that_waits_for_company_leaves_while_the_next_call_lasts() {
+    let (go, gone) = mpsc::channel::<()>();
+    let (gone, calls) = (Mutex::new(gone), Arc::new(AtomicUsize::new(0)));
+    let begun_calls = calls.clone();
+    let server = Server::start(EngineConfig::default(), 1, move |exchange| {
+        begun_calls.fetch_add(1, Ordering::SeqCst);
+        let path = path_of(&exchange);
+        if path.starts_with("/long") {
+            let gone = gone.lock().expect("no other call");
+            let _ = gone.recv_timeout(Duration::from_secs(10));
+        }
+        answer(exchange, path.as_bytes());
+    });
+    // While the only thread is busy nobody is let in: all of them come before.
+    let mut clients = [(); 3].map(|()| {
+        let mut client = server.connect();
+        client.send(GET);
+        assert_eq!(client.response().status, 200);
+        client
+    });
+    // The first call lasts until both others are ready: the quick answer has company.
+    for (ready, path) in ["/long", "/quick", "/longer"].iter().enumerate() {
+        clients[ready].send(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"));
+        let begun = Instant::now();
+        while calls.load(Ordering::SeqCst) < 4 || server.engine.ready_len() < ready {
+            assert!(
+                begun.elapsed() < Duration::from_secs(5),
+                "{path} was not read"
+            );
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    let [long, quick, longer] = &mut clients;
+    go.send(()).expect("a server");
+    let begun = Instant::now();
+    assert_eq!(quick.response().body, b"/quick");
+    assert!(
+        begun.elapsed() < Duration::from_secs(5),
+        "the answer waited for the next one"
+    );
+    go.send(()).expect("a server");
+    assert_eq!(long.response().body, b"/long");
+    assert_eq!(longer.response().body, b"/longer");
 }
 
 #[test]

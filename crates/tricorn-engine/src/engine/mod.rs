@@ -32,10 +32,14 @@ const SWEEP_MS: u64 = 250;
 /// Output waits this long for other requests to be answered. A peer that sleeps is woken once for all of its answers
 /// then: waking costs up to 25 us on virtual machines, a third of what a JSON answer of Flask costs.
 const COMPANY_NS: u64 = 1_000_000;
+/// And this long where calls take so much of it that there would be no company, as parts of an answer wait for others.
+/// Quick answers lose by it: more of them than the nearest cache holds leave at once, while their peers are idle.
+pub(crate) const LONGEST_COMPANY_NS: u64 = 2 * COMPANY_NS;
 /// Answers up to this size always wait for company: keeping them costs nothing that can be measured.
 const SMALL_ANSWER: u64 = 4 * 1024;
-/// Larger ones are copied for it, which pays only where answers come so slowly that the peer falls asleep between two.
-const COPIED_ANSWER: u64 = 16 * 1024;
+/// Larger ones are copied for it, which pays only where answers come so slowly that the peer falls asleep between two:
+/// a nanosecond a byte, and not less than this.
+const COPIED_ANSWER: u64 = 32 * 1024;
 const SLEEPY_PACE_NS: u64 = 20_000;
 /// Newcomers wait this long at most behind kept connections that always have another request.
 const FAIR_NS: u64 = 20_000_000;
@@ -88,9 +92,15 @@ impl Core {
 
     /// Is an answer of `size` bytes better sent together with those of the requests that are next?
     pub fn company_for(&self, size: u64) -> bool {
-        let worth_it =
-            size <= SMALL_ANSWER || (size <= COPIED_ANSWER && self.pace_ns >= SLEEPY_PACE_NS);
+        let worth_it = size <= SMALL_ANSWER
+            || (size <= COPIED_ANSWER && self.pace_ns >= SLEEPY_PACE_NS.max(size));
         worth_it && (self.config.foreign_loop || !self.ready.is_empty() || self.more_events)
+    }
+
+    /// Has what waits for company done so long enough?
+    fn waited_enough(&self) -> bool {
+        let longest_ns = (2 * self.pace_ns).clamp(COMPANY_NS, LONGEST_COMPANY_NS);
+        self.now_ns.saturating_sub(self.dirty_since_ns) >= longest_ns
     }
 
     fn note_pace(&mut self) {
@@ -299,7 +309,7 @@ impl Engine {
         let mut inner = self.lock();
         inner.core.now_ns = now_ns;
         inner.core.now_ms = now_ns / 1_000_000;
-        if now_ns.saturating_sub(inner.core.dirty_since_ns) >= COMPANY_NS {
+        if inner.core.waited_enough() {
             inner.flush_dirty();
         }
         if now_ns.saturating_sub(inner.listened_ns) >= FAIR_NS {
@@ -454,9 +464,8 @@ impl Inner {
     }
 
     fn prepare_wait(&mut self, timeout_ms: u64, ready_hurries: bool) -> u64 {
-        let waited_ns = self.core.now_ns.saturating_sub(self.core.dirty_since_ns);
         let more_is_near = ready_hurries && (self.core.more_events || !self.core.ready.is_empty());
-        if !more_is_near || waited_ns >= COMPANY_NS {
+        if !more_is_near || self.core.waited_enough() {
             self.flush_dirty();
         }
         if ready_hurries && !self.core.ready.is_empty() || !self.core.dirty.is_empty() {
