@@ -127,6 +127,7 @@ def test_max_requests_under_load_loses_nothing(server, worker, request_):
     tally = asyncio.run(crowd.run(lambda: crowd.stops_after(4, 10)))
     assert (tally.failures, tally.refused) == ([], 0)
     assert set(tally.statuses) == {200}
+    assert len(tally.bodies) > 2, "no worker was recycled"
     running.wait_for_line("Autorestarting worker after current request")
 
 

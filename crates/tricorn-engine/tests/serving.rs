@@ -84,9 +84,9 @@ fn a_dripped_request_is_answered_and_holds_nobody_up() {
     assert_eq!(slow.response().status, 200);
 }
 
-/// Such calls end just when the monitor takes the helm for the only thread, or gives it back.
+/// The monitor takes the helm for the only thread just then, or gives it back: after 5 ms, without siblings.
 #[test]
-fn calls_of_about_a_tick_never_leave_newcomers_waiting() {
+fn calls_that_end_as_the_monitor_steps_in_never_leave_newcomers_waiting() {
     let server = Server::start(EngineConfig::default(), 1, |exchange| {
         let us = 4_500 + exchange.received_ns() / 1_000 % 3_000;
         std::thread::sleep(Duration::from_micros(us));

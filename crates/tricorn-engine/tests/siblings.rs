@@ -10,7 +10,8 @@ use harness::{Client, Server, answer};
 use tricorn_engine::{EngineConfig, Exchange, Passage};
 use tricorn_scoreboard::Scoreboard;
 
-/// Two workers of one thread. Each answers with its name; `/hold` waits for a word on the channel first.
+/// Two workers of one thread. Each answers with its name; `/hold` waits for a word on the channel first, `/tick` about as
+/// long as the monitor does before it steps in.
 struct Pair {
     servers: Vec<Server>,
     held: Vec<mpsc::Receiver<()>>,
@@ -33,6 +34,10 @@ impl Pair {
                 if exchange.head().path() == b"/hold" {
                     holds.send(()).unwrap();
                     receiver.lock().unwrap().recv().unwrap();
+                }
+                if exchange.head().path() == b"/tick" {
+                    let us = 900 + exchange.received_ns() / 1_000 % 2_200;
+                    std::thread::sleep(Duration::from_micros(us));
                 }
                 let said = format!("{name} {}", exchange.request_number());
                 answer(exchange, said.as_bytes());
@@ -95,6 +100,17 @@ fn a_request_on_a_kept_connection_goes_to_an_idle_sibling() {
     assert_eq!(said(&mut waiting), "second 3");
     assert_eq!(pair.servers[0].engine.connections(), 1);
     assert_eq!(pair.servers[1].engine.connections(), 1);
+}
+
+/// As in `serving.rs`, but where siblings may be idle the monitor is less patient.
+#[test]
+fn calls_of_about_a_tick_never_leave_newcomers_waiting() {
+    let pair = Pair::start(&EngineConfig::default());
+    for _ in 0..400 {
+        let mut client = pair.servers[0].connect();
+        client.send(get("/tick"));
+        assert_eq!(client.response().status, 200);
+    }
 }
 
 #[test]

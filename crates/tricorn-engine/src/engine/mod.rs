@@ -25,7 +25,7 @@ use crate::peer::ListenerInfo;
 use crate::poller::{Events, Poller, Readiness, Token};
 use crate::pool::Pool;
 use crate::table::Table;
-use crate::tick::Tick;
+use crate::tick::{self, Tick};
 
 /// Deadlines are looked at this often: they are exact to a quarter of a second.
 const SWEEP_MS: u64 = 250;
@@ -34,7 +34,7 @@ const SWEEP_MS: u64 = 250;
 const COMPANY_NS: u64 = 1_000_000;
 /// And this long where calls take so much of it that there would be no company, as parts of an answer wait for others.
 /// Quick answers lose by it: more of them than the nearest cache holds leave at once, while their peers are idle.
-pub(crate) const LONGEST_COMPANY_NS: u64 = 2 * COMPANY_NS;
+pub(crate) const LONGEST_COMPANY_NS: u64 = tick::SHORT.as_nanos() as u64;
 /// Answers up to this size always wait for company: keeping them costs nothing that can be measured.
 const SMALL_ANSWER: u64 = 4 * 1024;
 /// Larger ones are copied for it, which pays only where answers come so slowly that the peer falls asleep between two:

@@ -216,13 +216,14 @@ impl Exchange {
         let memory = self.engine.config.response_buffer_memory;
         while rest.len() > memory {
             let patience_ms = deadline_ms.saturating_sub(clock::now_ms()).min(QUICK_MS);
-            if !wait_for(self.parts.course.fd, PollFlags::OUT, patience_ms) {
+            let taken = match wait_for(self.parts.course.fd, PollFlags::OUT, patience_ms) {
+                true => self.send_more(rest, Rest::Left)?,
+                false => 0,
+            };
+            if taken == 0 {
                 return self.spool(rest);
             }
-            match self.send_more(rest, Rest::Left)? {
-                0 => return self.spool(rest),
-                taken => rest = &rest[taken..],
-            }
+            rest = &rest[taken..];
         }
         if !rest.is_empty() {
             rest = &rest[self.send_more(rest, Rest::Kept)?..];
