@@ -44,6 +44,24 @@ impl Pool {
         }
     }
 
+    /// A buffer for a request that is expected to have `length` bytes, more than an input buffer has.
+    pub fn take_large(&mut self, length: usize) -> Vec<u8> {
+        // Not one of many times the size: what a peer sends ahead would fill it.
+        let fits = |kept: &mut Vec<u8>| kept.capacity() < 4 * length;
+        let mut buffer = self.bodies.pop_if(fits).unwrap_or_default();
+        self.for_bodies -= buffer.capacity();
+        buffer.reserve_exact(length);
+        buffer
+    }
+
+    /// What bytes of a peer were read into.
+    pub fn put_input(&mut self, mut input: Vec<u8>) {
+        match input.capacity() > Self::BUFFER {
+            true => self.put_body(&mut input),
+            false => self.put_buffer(input),
+        }
+    }
+
     /// Room for `more` bytes of a body behind those of `data`.
     pub fn make_room(&mut self, data: &mut Vec<u8>, more: usize) {
         let wanted = data.len() + more;
@@ -107,7 +125,7 @@ mod tests {
 
     fn parts_with(capacity: usize) -> Box<Parts> {
         Box::new(Parts {
-            store: Store::Memory(Vec::with_capacity(capacity)),
+            store: Store::in_memory(Vec::with_capacity(capacity)),
             ..Parts::default()
         })
     }
@@ -121,6 +139,21 @@ mod tests {
         assert_eq!(data, b"begun");
         assert_eq!(data.capacity(), 100_000);
         assert!(pool.bodies.is_empty() && pool.for_bodies == 0);
+    }
+
+    #[test]
+    fn a_buffer_for_an_upload_is_one_of_those_kept_and_comes_back() {
+        let mut pool = Pool::default();
+        pool.put_parts(parts_with(60_000));
+        let buffer = pool.take_large(70_000);
+        assert!(buffer.is_empty() && buffer.capacity() >= 70_000);
+        assert!(pool.bodies.is_empty() && pool.for_bodies == 0);
+        pool.put_input(buffer);
+        assert!(pool.bodies.len() == 1 && pool.for_bodies >= 70_000);
+        // Far more than is expected stays where it is.
+        pool.put_parts(parts_with(1_000_000));
+        assert!(pool.take_large(70_000).capacity() < 280_000);
+        assert_eq!(pool.bodies.len(), 2);
     }
 
     #[test]

@@ -8,11 +8,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::OFlags;
 
+use crate::pool::Pool;
+
 static NAMES: AtomicU64 = AtomicU64::new(0);
 
 #[derive(Debug)]
 pub enum Store {
-    Memory(Vec<u8>),
+    /// The body is what lies behind `start`: the buffer that the peer's bytes were read into may have become its memory.
+    Memory { data: Vec<u8>, start: usize },
     /// `tail` is still to be written.
     File {
         file: File,
@@ -23,14 +26,18 @@ pub enum Store {
 
 impl Default for Store {
     fn default() -> Self {
-        Store::Memory(Vec::new())
+        Store::in_memory(Vec::new())
     }
 }
 
 impl Store {
+    pub fn in_memory(data: Vec<u8>) -> Self {
+        Store::Memory { data, start: 0 }
+    }
+
     pub fn len(&self) -> u64 {
         match self {
-            Store::Memory(data) => data.len() as u64,
+            Store::Memory { .. } => self.held() as u64,
             Store::File { written, tail, .. } => written + tail.len() as u64,
         }
     }
@@ -42,22 +49,34 @@ impl Store {
     /// Bytes that lie in memory.
     pub fn held(&self) -> usize {
         match self {
-            Store::Memory(data) | Store::File { tail: data, .. } => data.len(),
+            Store::Memory { data, start } => data.len() - start,
+            Store::File { tail, .. } => tail.len(),
+        }
+    }
+
+    /// Its memory is of those the pool keeps for large bodies.
+    pub fn is_large(&self) -> bool {
+        match self {
+            Store::Memory { data, .. } | Store::File { tail: data, .. } => {
+                data.capacity() > Pool::BUFFER
+            }
         }
     }
 
     /// What lies in memory; what comes goes behind it.
     pub fn memory_mut(&mut self) -> &mut Vec<u8> {
         match self {
-            Store::Memory(data) | Store::File { tail: data, .. } => data,
+            Store::Memory { data, .. } | Store::File { tail: data, .. } => data,
         }
     }
 
     /// Moves what lies in memory to a file that `open` gives.
     pub fn spill(&mut self, open: impl FnOnce() -> io::Result<File>) -> io::Result<()> {
-        if let Store::Memory(data) = self {
+        if let Store::Memory { data, start } = self {
+            let file = open()?;
+            data.drain(..*start);
             *self = Store::File {
-                file: open()?,
+                file,
                 written: 0,
                 tail: std::mem::take(data),
             };
@@ -77,14 +96,19 @@ impl Store {
 
     /// Forgets the body. What lay in memory leaves its room behind; the file is for whoever wants it.
     pub fn empty(&mut self) -> Option<File> {
-        self.memory_mut().clear();
-        let Store::File { tail, .. } = self else {
-            return None;
-        };
-        let memory = Store::Memory(std::mem::take(tail));
-        match std::mem::replace(self, memory) {
+        let mut memory = std::mem::take(self.memory_mut());
+        memory.clear();
+        match std::mem::replace(self, Store::in_memory(memory)) {
             Store::File { file, .. } => Some(file),
-            Store::Memory(_) => None,
+            Store::Memory { .. } => None,
+        }
+    }
+
+    /// The body, when all of it lies in memory.
+    pub fn bytes(&self) -> Option<&[u8]> {
+        match self {
+            Store::Memory { data, start } => Some(&data[*start..]),
+            Store::File { .. } => None,
         }
     }
 
@@ -92,9 +116,9 @@ impl Store {
     pub fn read_at(&self, position: u64, out: &mut [u8]) -> io::Result<()> {
         match self {
             _ if out.is_empty() => Ok(()),
-            Store::Memory(data) => {
-                let start = position as usize;
-                out.copy_from_slice(&data[start..start + out.len()]);
+            Store::Memory { data, start } => {
+                let from = start + position as usize;
+                out.copy_from_slice(&data[from..from + out.len()]);
                 Ok(())
             }
             Store::File { file, .. } => file.read_exact_at(out, position),

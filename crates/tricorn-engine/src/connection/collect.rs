@@ -1,4 +1,6 @@
 //! A request body that is complete before the application is called.
+use std::ops::Range;
+
 use rustix::io::Errno;
 use tricorn_proto::h1::{BodyDecoder, BodyStep};
 use tricorn_proto::{Framing, Reject, RejectKind};
@@ -9,6 +11,7 @@ use crate::config::EngineConfig;
 use crate::engine::Core;
 use crate::notice::Notice;
 use crate::pool::Pool;
+use crate::spool::Store;
 
 /// A body that goes to a file is written in such pieces: the kernel then takes few large pages for it.
 const PIECE: usize = 64 * 1024;
@@ -65,6 +68,16 @@ impl Collecting {
         }
     }
 
+    /// Its length, when it is of those that are larger than an input buffer and need none of the worker's memory. Else 0.
+    pub(super) fn large_in_memory(&self, config: &EngineConfig) -> u32 {
+        let announced = self.decoder.announced();
+        let large = Pool::BUFFER as u64 + 1..=config.request_buffer_memory as u64;
+        match self.tells_length && large.contains(&announced) {
+            true => u32::try_from(announced).unwrap_or(0),
+            false => 0,
+        }
+    }
+
     /// How much of the body may lie in memory at a time: all of it, or a piece when it is known to go to a file.
     fn memory(&self, parts: &Parts, config: &EngineConfig) -> usize {
         let own = config.request_buffer_memory;
@@ -83,7 +96,8 @@ impl Connection {
             return false;
         };
         body.decoder.remaining().is_some_and(|left| {
-            left as usize > Pool::BUFFER && parts.store.held() < body.memory(parts, &core.config)
+            let large = left as usize > Pool::BUFFER || parts.store.is_large();
+            large && left > 0 && parts.store.held() < body.memory(parts, &core.config)
         })
     }
 
@@ -93,8 +107,14 @@ impl Connection {
         };
         let left = body.decoder.remaining().unwrap_or(0);
         let memory = body.memory(parts, &core.config);
+        if self.input.capacity() > Pool::BUFFER && !parts.store.is_large() {
+            // The head came alone, into the buffer for all of it.
+            self.input.clear();
+            self.consumed = 0;
+            std::mem::swap(&mut self.input, parts.store.memory_mut());
+        }
+        make_room(&mut core.pool, &mut parts.store, 0, left, memory);
         let data = parts.store.memory_mut();
-        make_room(&mut core.pool, data, 0, left, memory);
         let start = data.len();
         let room = data.capacity() - start;
         let count = receive_into(&self.socket, data)?;
@@ -128,18 +148,26 @@ impl Connection {
                     return Ok(false);
                 }
                 BodyStep::Data { data, consumed } => {
-                    let block = &self.input[self.consumed..][data];
+                    let block = self.consumed + data.start..self.consumed + data.end;
+                    self.consumed += consumed;
                     body.received += block.len() as u64;
                     within_limit(body.received, &core.config)?;
+                    let large = body.large_in_memory(&core.config) > 0;
+                    if large && self.input.capacity() > Pool::BUFFER && parts.store.len() == 0 {
+                        parts.store =
+                            take_over(&mut self.input, self.consumed, block, &mut core.pool);
+                        self.consumed = 0;
+                        self.begun_at = None;
+                        continue;
+                    }
+                    let block = &self.input[block];
                     if parts.store.held() + block.len() > body.memory(parts, &core.config) {
                         spill(parts, core)?;
                     }
                     let memory = body.memory(parts, &core.config);
                     let left = body.decoder.remaining().unwrap_or(0);
-                    let data = parts.store.memory_mut();
-                    make_room(&mut core.pool, data, block.len(), left, memory);
-                    data.extend_from_slice(block);
-                    self.consumed += consumed;
+                    make_room(&mut core.pool, &mut parts.store, block.len(), left, memory);
+                    parts.store.memory_mut().extend_from_slice(block);
                 }
                 BodyStep::End { consumed } => {
                     self.consumed += consumed;
@@ -169,8 +197,24 @@ fn spill(parts: &mut Parts, core: &mut Core) -> Result<(), Reject> {
 }
 
 /// Room for a block of a body and for the `left` bytes behind it, as far as they may lie in `memory`.
-fn make_room(pool: &mut Pool, data: &mut Vec<u8>, block: usize, left: u64, memory: usize) {
-    let free = memory.saturating_sub(data.len() + block) as u64;
+fn make_room(pool: &mut Pool, store: &mut Store, block: usize, left: u64, memory: usize) {
+    let free = memory.saturating_sub(store.held() + block) as u64;
     // A read that leaves the last byte free has taken all that was there, and needs no second one.
-    pool.make_room(data, block + left.min(free) as usize + 1);
+    pool.make_room(store.memory_mut(), block + left.min(free) as usize + 1);
+}
+
+/// Makes the buffer that holds the begin of a large body the memory of that body: no copy. What lies behind `consumed` is of
+/// the next request, and goes to a buffer of its own.
+fn take_over(input: &mut Vec<u8>, consumed: usize, block: Range<usize>, pool: &mut Pool) -> Store {
+    let mut next = Vec::new();
+    if consumed < input.len() {
+        next = pool.take_buffer();
+        next.extend_from_slice(&input[consumed..]);
+    }
+    let mut data = std::mem::replace(input, next);
+    data.truncate(block.end);
+    Store::Memory {
+        data,
+        start: block.start,
+    }
 }

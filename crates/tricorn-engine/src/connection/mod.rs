@@ -105,6 +105,9 @@ pub struct Connection {
     pub phase: Phase,
     pub output: Output,
     pub requests: u32,
+    /// Length of the body of the request before, when it was large and lay in memory: the next one is expected to be
+    /// like it. Else 0.
+    upload: u32,
     /// The socket may hold bytes that were not read yet (edge-triggered: nobody will say so again).
     pub readable: bool,
     /// The peer has shut its side: what is left to read ends with that news.
@@ -151,6 +154,7 @@ impl Connection {
             phase: Phase::Head,
             output: Output::default(),
             requests: 0,
+            upload: 0,
             readable: false,
             peer_closed: false,
             read_closed: false,
@@ -312,7 +316,7 @@ impl Connection {
     fn release_input(&mut self, core: &mut Core) {
         self.begun_at = None;
         self.consumed = 0;
-        core.pool.put_buffer(std::mem::take(&mut self.input));
+        core.pool.put_input(std::mem::take(&mut self.input));
     }
 
     /// An idle connection keeps no buffer: that is what makes ten thousand of them cheap.

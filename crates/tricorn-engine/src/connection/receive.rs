@@ -13,6 +13,10 @@ use crate::exchange::{BodyError, StreamStep};
 use crate::notice::Notice;
 use crate::table::NEVER;
 
+/// Room for a head in the buffer of a whole upload, and for a byte behind it: a read that leaves some room free has taken
+/// all that was there, and needs no second one.
+const AHEAD_OF_UPLOAD: usize = 4 * 1024;
+
 impl Connection {
     pub fn on_readable(&mut self, core: &mut Core) -> Fate {
         self.readable = true;
@@ -59,7 +63,12 @@ impl Connection {
             self.consumed = 0;
         }
         if self.input.capacity() == 0 {
-            self.input = core.pool.take_buffer();
+            self.input = match self.phase {
+                Phase::Head if self.upload > 0 => {
+                    core.pool.take_large(self.upload as usize + AHEAD_OF_UPLOAD)
+                }
+                _ => core.pool.take_buffer(),
+            };
         } else if self.input.len() == self.input.capacity() {
             if self.consumed > 0 {
                 self.begun_at = None;
@@ -168,6 +177,10 @@ impl Connection {
 
     pub(super) fn make_ready(&mut self, core: &mut Core) {
         core.in_progress += 1;
+        self.upload = match &self.phase {
+            Phase::Body(body) => body.large_in_memory(&core.config),
+            _ => 0,
+        };
         self.phase = Phase::Busy;
         self.deadline_ms = NEVER;
         let mut parts = self.parts.take().expect("a request has parts");

@@ -440,7 +440,7 @@ impl Inner {
         }
         self.core
             .pool
-            .put_buffer(std::mem::take(&mut connection.input));
+            .put_input(std::mem::take(&mut connection.input));
         if self.core.draining && self.table.len() == 0 {
             // Whoever waits in the poller has nothing left to wait for.
             self.core.poller.wake();
@@ -459,7 +459,7 @@ impl Inner {
             self.core.poller.wake();
         }
         let unread = connection.input.split_off(connection.consumed);
-        self.core.pool.put_buffer(connection.input);
+        self.core.pool.put_input(connection.input);
         Some((connection.socket, unread))
     }
 

@@ -58,9 +58,9 @@ impl Exchange {
     pub fn peek_body(&self) -> &[u8] {
         match &self.parts.body {
             Body::Streamed(stream) => &stream.surplus[stream.taken..],
-            Body::Buffered { position } => match &self.parts.store {
-                Store::Memory(data) => &data[(*position as usize).min(data.len())..],
-                Store::File { .. } => &[],
+            Body::Buffered { position } => match self.parts.store.bytes() {
+                Some(data) => &data[(*position as usize).min(data.len())..],
+                None => &[],
             },
         }
     }
@@ -114,7 +114,7 @@ impl Exchange {
     /// The next `max` bytes of a body that lies in memory, without a copy; `None` when it does not.
     pub fn take_body(&mut self, max: usize) -> Option<&[u8]> {
         let parts = &mut *self.parts;
-        let (Body::Buffered { position }, Store::Memory(data)) = (&mut parts.body, &parts.store)
+        let (Body::Buffered { position }, Some(data)) = (&mut parts.body, parts.store.bytes())
         else {
             return None;
         };
