@@ -340,17 +340,24 @@ impl Helm {
         self.tick.call_begins();
     }
 
-    /// Another call of the same step begins: many quick ones are not a slow one.
-    pub fn go_on(&self, now_ns: u64) {
+    /// Another call of the same step begins: many quick ones are not a slow one, and behind a slow one nobody has to stand
+    /// in any more.
+    pub fn go_on(&self, me: u32, now_ns: u64) {
         self.call_started_ns.store(now_ns, Ordering::Relaxed);
+        if self.word().leader() == STAND_IN {
+            self.take_back(me, true);
+        }
     }
 
     /// The loop goes on to its other business.
     pub fn end_step(&self, me: u32) {
-        let before = Word(self.word.swap(
-            Word::new(me, self.word().number(), false).0,
-            Ordering::SeqCst,
-        ));
+        self.take_back(me, false);
+    }
+
+    /// The helm is the loop's thread's, whoever had it.
+    fn take_back(&self, me: u32, in_call: bool) {
+        let to = Word::new(me, self.word().number(), in_call);
+        let before = Word(self.word.swap(to.0, Ordering::SeqCst));
         if before.leader() == STAND_IN {
             self.engine.set_slots_free(true);
             self.engine.wake();
@@ -387,7 +394,7 @@ impl Helm {
                 {
                     self.stand_in(&mut events, &mut load);
                 }
-                calm.disturb();
+                calm.note_slow_call();
                 quiet = 0;
             } else if word.number() == last.number() {
                 quiet += 1;
@@ -532,5 +539,37 @@ impl Predictor {
         if next_score != score {
             self.score.store(next_score, Ordering::Relaxed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::config::EngineConfig;
+
+    #[test]
+    fn a_loop_that_goes_on_behind_a_slow_call_needs_no_stand_in_any_more() {
+        let engine = Engine::new(EngineConfig::default(), Vec::new(), None).expect("an engine");
+        let helm = Helm::start(engine, 1, None, 100, Box::new(|_| {})).expect("a helm");
+        let me = helm.take_seat();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let until = |reached: &dyn Fn() -> bool| {
+            while !reached() {
+                assert!(Instant::now() < deadline, "{:?}", helm.word());
+                thread::yield_now();
+            }
+        };
+        helm.begin_step(me);
+        until(&|| helm.word().leader() == STAND_IN);
+        // Again, because on a busy machine the next call may look slow at once.
+        until(&|| {
+            helm.go_on(me, clock::now_ns());
+            helm.word().leader() == me && helm.word().in_call()
+        });
+        helm.end_step(me);
+        assert!(helm.word().leader() == me && !helm.word().in_call());
+        helm.stop();
     }
 }

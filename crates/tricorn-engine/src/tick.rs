@@ -92,9 +92,15 @@ impl Tick {
 }
 
 impl Calm {
-    /// A call was slow, or an answer came in parts: short ticks for a second.
+    /// An answer came in parts: short ticks for a second.
     pub fn disturb(&mut self) {
         self.0 = 0;
+    }
+
+    /// A call was slow: short ticks for a fifth of that, which five slow calls in a second make the rule. One alone tells
+    /// nothing; where the machine is shared it may have been quick, and the CPU elsewhere.
+    pub fn note_slow_call(&mut self) {
+        self.0 = self.0.min(CALM_LOOKS - CALM_LOOKS / 5);
     }
 }
 
@@ -125,8 +131,11 @@ mod tests {
     fn a_slow_call_or_a_part_makes_them_short_again() {
         let tick = Tick::default();
         let mut disturbed = calm();
+        disturbed.note_slow_call();
+        assert_eq!(disturbed.0, 400);
         disturbed.disturb();
-        assert!(disturbed.0 == 0);
+        disturbed.note_slow_call();
+        assert_eq!(disturbed.0, 0);
         let mut calm = calm();
         tick.part_waits();
         assert!(tick.pause(&mut calm));

@@ -94,7 +94,7 @@ impl Pollable {
         let Some(exchange) = self.station.engine().next_ready(now_ns) else {
             return Ok(None);
         };
-        self.helm.go_on(now_ns);
+        self.helm.go_on(self.me, now_ns);
         self.station.count_request(py)?;
         Ok(Some(exchange))
     }
