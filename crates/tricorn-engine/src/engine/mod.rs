@@ -29,11 +29,13 @@ use crate::tick::{self, Tick};
 
 /// Deadlines are looked at this often: they are exact to a quarter of a second.
 const SWEEP_MS: u64 = 250;
-/// Output waits this long for other requests to be answered. A peer that sleeps is woken once for all of its answers
-/// then: waking costs up to 25 us on virtual machines, a third of what a JSON answer of Flask costs.
+/// Output waits for other requests to be answered. A peer that sleeps is woken once for all of its answers then: waking
+/// costs up to 25 us on virtual machines, a third of what a JSON answer of Flask costs. With so many it costs each 1 %.
+const COMPANY: u64 = 32;
+/// It waits so long at least: to send quick answers sooner measured no better.
 const COMPANY_NS: u64 = 1_000_000;
-/// And this long where calls take so much of it that there would be no company, as parts of an answer wait for others.
-/// Quick answers lose by it: more of them than the nearest cache holds leave at once, while their peers are idle.
+/// And so long at most, as parts of an answer wait for others. Quick answers would lose by it: more of them than the
+/// nearest cache holds leave at once, while their peers are idle.
 pub(crate) const LONGEST_COMPANY_NS: u64 = tick::SHORT.as_nanos() as u64;
 /// Answers up to this size always wait for company: keeping them costs nothing that can be measured.
 const SMALL_ANSWER: u64 = 4 * 1024;
@@ -99,7 +101,7 @@ impl Core {
 
     /// Has what waits for company done so long enough?
     fn waited_enough(&self) -> bool {
-        let longest_ns = (2 * self.pace_ns).clamp(COMPANY_NS, LONGEST_COMPANY_NS);
+        let longest_ns = (COMPANY * self.pace_ns).clamp(COMPANY_NS, LONGEST_COMPANY_NS);
         self.now_ns.saturating_sub(self.dirty_since_ns) >= longest_ns
     }
 
