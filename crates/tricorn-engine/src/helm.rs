@@ -394,7 +394,11 @@ impl Helm {
                 {
                     self.stand_in(&mut events, &mut load);
                 }
-                calm.note_slow_call();
+                // With siblings there is more to it: what waits here goes to them at the next look.
+                match self.engine.has_siblings() {
+                    true => calm.disturb(),
+                    false => calm.note_slow_call(),
+                }
                 quiet = 0;
             } else if word.number() == last.number() {
                 quiet += 1;

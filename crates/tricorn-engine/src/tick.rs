@@ -92,7 +92,7 @@ impl Tick {
 }
 
 impl Calm {
-    /// An answer came in parts: short ticks for a second.
+    /// An answer came in parts, or a slow call held others up: short ticks for a second.
     pub fn disturb(&mut self) {
         self.0 = 0;
     }

@@ -10,7 +10,7 @@ mod pass;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tricorn_scoreboard::Slot;
 
@@ -157,6 +157,8 @@ pub struct Engine {
     pub(crate) config: Arc<EngineConfig>,
     poller: Arc<Poller>,
     pub(crate) tick: Arc<Tick>,
+    /// The same as within.
+    passage: OnceLock<Arc<Passage>>,
     slot: Option<&'static Slot>,
 }
 
@@ -230,6 +232,7 @@ impl Engine {
             config,
             poller,
             tick,
+            passage: OnceLock::new(),
             slot,
         }))
     }

@@ -23,13 +23,16 @@ impl Engine {
         if let Some(slot) = self.slot {
             slot.set_newcomers(passage.most_newcomers());
         }
+        let _ = self.passage.set(passage.clone());
         inner.passage = Some(passage);
         Ok(())
     }
 
-    /// Could somebody else take what waits here?
+    /// Could somebody else take what waits here? Without the lock: the monitor asks at each look, and who holds the lock
+    /// would have to wake it.
     pub fn has_siblings(&self) -> bool {
-        self.lock().has_siblings()
+        let passage = self.passage.get();
+        passage.is_some_and(|passage| passage.has_siblings())
     }
 
     /// Every thread of this worker is in the application: what waits goes to whichever worker is idle first, which may
