@@ -14,7 +14,7 @@ use std::thread::{self, Thread};
 use tricorn_scoreboard::Slot;
 
 use crate::clock;
-use crate::engine::{Engine, LONGEST_COMPANY_NS};
+use crate::engine::Engine;
 use crate::exchange::Exchange;
 use crate::load::Load;
 use crate::poller::Events;
@@ -25,6 +25,8 @@ const SLOW_NS: u64 = 1_000_000;
 /// Between this and `SLOW_NS` calls are no reason for a hand-over while the process has no CPU to spare: they wait for
 /// the GIL, each for the others. Source: `sys.getswitchinterval()`.
 const GIL_INTERVAL_NS: u64 = 5_000_000;
+/// Answers do not wait for the end of a longer call: they leave before it, as parts of answers leave in the midst of it.
+const LENGTHY_NS: u64 = tick::SHORT.as_nanos() as u64;
 /// The monitor parks after this many ticks without a call.
 const QUIET_TICKS: u32 = 10;
 /// Longest wait of the stand-in.
@@ -86,7 +88,7 @@ pub struct Helm {
     parked: Mutex<Vec<u32>>,
     seats: Vec<Seat>,
     next_seat: AtomicU32,
-    /// Paths whose calls take longer than an answer may wait for company: what does leaves before them.
+    /// Paths whose calls are lengthy: what waits for company leaves before them.
     lengthy: Predictor,
     /// Paths whose calls leave room for another thread: the helm is passed on before them.
     roomy: Predictor,
@@ -316,7 +318,7 @@ impl Helm {
         }
         let now_ns = clock::now_ns();
         let took_ns = now_ns.saturating_sub(call.started_ns);
-        self.lengthy.note(call.path, took_ns > LONGEST_COMPANY_NS);
+        self.lengthy.note(call.path, took_ns > LENGTHY_NS);
         if self.seats.len() > 1 {
             let least = self.roomy_ns.load(Ordering::Relaxed);
             self.roomy.note(call.path, took_ns > least);

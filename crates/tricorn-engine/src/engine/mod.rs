@@ -25,18 +25,18 @@ use crate::peer::ListenerInfo;
 use crate::poller::{Events, Poller, Readiness, Token};
 use crate::pool::Pool;
 use crate::table::Table;
-use crate::tick::{self, Tick};
+use crate::tick::Tick;
 
 /// Deadlines are looked at this often: they are exact to a quarter of a second.
 const SWEEP_MS: u64 = 250;
 /// Output waits for other requests to be answered. A peer that sleeps is woken once for all of its answers then: waking
-/// costs up to 25 us on virtual machines, a third of what a JSON answer of Flask costs. With so many it costs each 1 %.
-const COMPANY: u64 = 32;
+/// costs 25 to 60 us on virtual machines, as much as a JSON answer of Flask. So many is company enough.
+const COMPANY: u64 = 64;
 /// It waits so long at least: to send quick answers sooner measured no better.
 const COMPANY_NS: u64 = 1_000_000;
-/// And so long at most, as parts of an answer wait for others. Quick answers would lose by it: more of them than the
-/// nearest cache holds leave at once, while their peers are idle.
-pub(crate) const LONGEST_COMPANY_NS: u64 = tick::SHORT.as_nanos() as u64;
+/// And so long at most, which makes the waking a hundredth of the time. Quick answers would lose by it: more of them than
+/// the nearest cache holds leave at once, while their peers are idle.
+const LONGEST_COMPANY_NS: u64 = 4_000_000;
 /// Answers up to this size always wait for company: keeping them costs nothing that can be measured.
 const SMALL_ANSWER: u64 = 4 * 1024;
 /// Larger ones are copied for it, which pays only where answers come so slowly that the peer falls asleep between two:
