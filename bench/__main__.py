@@ -72,40 +72,40 @@ def _names(text: str) -> list[str]:
 
 
 def run(scenario: scenarios.Scenario, takers: list[servers.Server], rounds: int) -> Outcome:
-    """All rounds of a scenario, the servers in turn; one that fails is left out from then on."""
+    """All rounds of a scenario, the servers in turn; one that fails is left out from then on.
+
+    Each round has processes of its own: where the memory of one happens to lie decides about a tenth of its
+    CPU, and no number of rounds would even that out. Nobody else is there meanwhile.
+    """
     print(f"{scenario.name}: {scenario.title}", flush=True)
     outcome = Outcome(scenario)
     takers = [server for server in takers if scenario.takes(server)]
     if scenario.sleep_ms is not None:
         outcome.bare_rps = measure.bare_rps(scenario.shape.threads, scenario.sleep_ms)
-    fresh = scenario.kind in ("resources", "websockets")
-    running: dict[str, measure.Process] = {}
-    try:
-        for number in range(rounds if scenario.kind in ("wrk", "echo") else min(rounds, 3)):
-            for server in takers:
-                if server.name in outcome.failed:
-                    continue
-                try:
-                    if fresh or server.name not in running:
-                        running[server.name] = measure.Process(server, scenario)
-                    figures = measure.load(running[server.name], scenario)
-                    outcome.rounds.setdefault(server.name, []).append(figures)
-                except measure.Failed as failure:
-                    outcome.failed[server.name] = str(failure)
-                    outcome.rounds.pop(server.name, None)
-                    print(f"  {server.name}: {failure}", flush=True)
-                finally:
-                    if (fresh or server.name in outcome.failed) and server.name in running:
-                        running.pop(server.name).end()
-            print(f"  round {number + 1}", flush=True)
-    finally:
-        for process in running.values():
-            process.end()
+    for number in range(rounds if scenario.kind in ("wrk", "echo") else min(rounds, 3)):
+        for server in takers:
+            if server.name in outcome.failed:
+                continue
+            try:
+                outcome.rounds.setdefault(server.name, []).append(_round(server, scenario))
+            except measure.Failed as failure:
+                outcome.failed[server.name] = str(failure)
+                outcome.rounds.pop(server.name, None)
+                print(f"  {server.name}: {failure}", flush=True)
+        print(f"  round {number + 1}", flush=True)
     for server in takers:
         if ratios := outcome.ratios(server.name):
             cpu = outcome.middle(server.name, "cpu_us")
             print(f"  {server.name:18} {cpu:9.2f} us  x {sorted(ratios)[len(ratios) // 2]:.2f}", flush=True)
     return outcome
+
+
+def _round(server: servers.Server, scenario: scenarios.Scenario) -> measure.Figures:
+    process = measure.Process(server, scenario)
+    try:
+        return measure.load(process, scenario)
+    finally:
+        process.end()
 
 
 def _write(

@@ -20,7 +20,7 @@ from bench.scenarios import Scenario
 from bench.servers import BENCH, PYTHON, Server
 
 SERVER_CORE, LOAD_CORE = "0", "1"
-WARM_SECONDS = 0.2
+WARM_SECONDS = 0.5
 LOAD_SECONDS = 1.0
 UNEVEN_SECONDS = 10
 LOAD_END_SECONDS = 10.0
