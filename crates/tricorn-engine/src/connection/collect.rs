@@ -107,7 +107,8 @@ impl Connection {
         };
         let left = body.decoder.remaining().unwrap_or(0);
         let memory = body.memory(parts, &core.config);
-        if self.input.capacity() > Pool::BUFFER && !parts.store.is_large() {
+        let bare = parts.store.held() == 0 && !parts.store.is_large();
+        if self.input.capacity() > Pool::BUFFER && bare {
             // The head came alone, into the buffer for all of it.
             self.input.clear();
             self.consumed = 0;
