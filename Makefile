@@ -50,7 +50,7 @@ help:
 	@echo '                       where they are installed; its buildout (some minutes)'
 	@echo 'make test-load         1,000 clients, HUP every second, TERM at the end: counts lost requests; 1,000 slow'
 	@echo '                       clients beside a quick one: how long it waits'
-	@echo 'make bench             Tricorn and its rivals side by side, an hour and a half; SCENARIOS=hello SERVERS=granian'
+	@echo 'make bench             Tricorn and its rivals side by side, two hours; SCENARIOS=hello SERVERS=granian'
 	@echo '                       ROUNDS=7 choose; BENCH_PYTHON=python3.13 runs all of them on another Python'
 	@echo 'make bench-micro       what parsing, environ, encoding and hand-off cost, in nanoseconds'
 	@echo 'make lint              formatting, clippy, ruff'

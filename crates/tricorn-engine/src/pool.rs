@@ -47,19 +47,25 @@ impl Pool {
     /// A buffer for a request that is expected to have `length` bytes, more than an input buffer has.
     pub fn take_large(&mut self, length: usize) -> Vec<u8> {
         // Not one of many times the size: what a peer sends ahead would fill it.
-        let fits = |kept: &mut Vec<u8>| kept.capacity() < 4 * length;
-        let mut buffer = self.bodies.pop_if(fits).unwrap_or_default();
-        self.for_bodies -= buffer.capacity();
+        let mut buffer = self
+            .take_kept(|capacity| capacity < 4 * length)
+            .unwrap_or_default();
         buffer.reserve_exact(length);
         buffer
     }
 
     /// What bytes of a peer were read into.
     pub fn put_input(&mut self, mut input: Vec<u8>) {
-        match input.capacity() > Self::BUFFER {
-            true => self.put_body(&mut input),
-            false => self.put_buffer(input),
-        }
+        // Which leaves nothing of a large one.
+        self.put_body(&mut input);
+        self.put_buffer(input);
+    }
+
+    /// The memory of the last large body, if its capacity will do.
+    fn take_kept(&mut self, will_do: impl FnOnce(usize) -> bool) -> Option<Vec<u8>> {
+        let kept = self.bodies.pop_if(|kept| will_do(kept.capacity()))?;
+        self.for_bodies -= kept.capacity();
+        Some(kept)
     }
 
     /// Room for `more` bytes of a body behind those of `data`.
@@ -67,8 +73,7 @@ impl Pool {
         let wanted = data.len() + more;
         if wanted > data.capacity() && wanted > Self::BUFFER {
             let there = data.capacity();
-            if let Some(mut kept) = self.bodies.pop_if(|kept| kept.capacity() > there) {
-                self.for_bodies -= kept.capacity();
+            if let Some(mut kept) = self.take_kept(|capacity| capacity > there) {
                 kept.extend_from_slice(data);
                 *data = kept;
             }

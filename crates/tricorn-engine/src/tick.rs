@@ -1,7 +1,8 @@
 //! How often the monitor looks: every `SHORT`, or `LONG` while looking has been in vain, or not at all.
 //!
 //! A look takes the core from the thread that serves: 0.5 % of it, and answers that wait for company leave in smaller
-//! parties. Where every call has been quick for a second, and none of them streams, looking a quarter as often is enough.
+//! parties. Where calls have been quick for a second (a fifth of it after a slow one), and none of them streams, looking a
+//! quarter as often is enough.
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, Thread};

@@ -4,18 +4,29 @@ mod harness;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use harness::{Client, Server, answer, read_all};
+use harness::{Client, GET, Server, answer, hello, read_all};
 use tricorn_engine::{BodyError, EngineConfig, Exchange};
-
-const GET: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
-
-fn hello(exchange: Exchange) {
-    answer(exchange, b"hello");
-}
 
 /// A body in which every part is told from its neighbours.
 fn numbered(size: usize) -> Vec<u8> {
     (0..size).map(|n| (n % 251) as u8).collect()
+}
+
+/// The head of an upload of so many bytes.
+fn head(length: usize) -> Vec<u8> {
+    format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n").into_bytes()
+}
+
+fn echo(mut exchange: Exchange) {
+    let body = read_all(&mut exchange).expect("a body");
+    answer(exchange, &body);
+}
+
+fn streaming() -> EngineConfig {
+    EngineConfig {
+        request_buffering: false,
+        ..EngineConfig::default()
+    }
 }
 
 fn send_chunked(client: &mut Client, body: &[u8], size: usize) {
@@ -51,9 +62,7 @@ fn bodies_arrive_whole(config: EngineConfig) {
     let mut client = server.connect();
     for size in [0usize, 1, 9_999, 10_000, 10_001, 300_000] {
         let body = numbered(size);
-        client.send(format!(
-            "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n"
-        ));
+        client.send(head(size));
         client.send(&body);
         assert_eq!(client.response().body, body, "{size} of {shared}");
         send_chunked(&mut client, &body, 7_001);
@@ -72,12 +81,9 @@ fn what_a_worker_has_for_large_bodies_is_shared_and_comes_back() {
         let in_memory = exchange.take_body(1).is_some();
         answer(exchange, if in_memory { b"memory" } else { b"file" });
     });
-    let upload = |length: usize| {
-        format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n").into_bytes()
-    };
-    let whole = || [upload(100_000), vec![b'x'; 100_000]].concat();
+    let whole = || [head(100_000), vec![b'x'; 100_000]].concat();
     let mut first = server.connect();
-    first.send([upload(100_000), vec![b'x'; 50_000]].concat());
+    first.send([head(100_000), vec![b'x'; 50_000]].concat());
     let mut second = server.connect();
     // Which of the two is looked at first is chance; an answer shows that the half body has been read.
     second.send(GET);
@@ -89,7 +95,7 @@ fn what_a_worker_has_for_large_bodies_is_shared_and_comes_back() {
     second.send(whole());
     assert_eq!(second.response().body, b"memory");
     // One that leaves in the middle gives its share back.
-    first.send([upload(100_000), vec![b'x'; 50_000]].concat());
+    first.send([head(100_000), vec![b'x'; 50_000]].concat());
     second.send(GET);
     assert_eq!(second.response().status, 200);
     drop(first);
@@ -129,10 +135,7 @@ fn a_body_of_untold_length_that_outgrows_memory_moves_to_a_file() {
 
 #[test]
 fn a_body_larger_than_memory_behind_another_request_is_not_mixed_with_it() {
-    let server = Server::start(EngineConfig::default(), 1, |mut exchange| {
-        let body = read_all(&mut exchange).expect("a body");
-        answer(exchange, &body);
-    });
+    let server = Server::start(EngineConfig::default(), 1, echo);
     let mut client = server.connect();
     let big = vec![b'b'; 100_000];
     let mut bytes = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n".to_vec();
@@ -145,10 +148,7 @@ fn a_body_larger_than_memory_behind_another_request_is_not_mixed_with_it() {
 
 #[test]
 fn expect_100_is_answered_by_the_engine() {
-    let server = Server::start(EngineConfig::default(), 1, |mut exchange| {
-        let body = read_all(&mut exchange).expect("a body");
-        answer(exchange, &body);
-    });
+    let server = Server::start(EngineConfig::default(), 1, echo);
     let mut client = server.connect();
     client.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n");
     assert_eq!(client.response().status, 100);
@@ -176,11 +176,7 @@ fn a_body_over_the_limit_is_413_whether_announced_or_not() {
 #[test]
 fn a_streamed_body_reaches_the_application_before_it_is_complete() {
     let (seen, first) = mpsc::channel();
-    let config = EngineConfig {
-        request_buffering: false,
-        ..EngineConfig::default()
-    };
-    let server = Server::start(config, 1, move |mut exchange| {
+    let server = Server::start(streaming(), 1, move |mut exchange| {
         let mut body = Vec::new();
         exchange.read_body(&mut body, 3).expect("the first bytes");
         let _ = seen.send(body.clone());
@@ -203,11 +199,7 @@ fn a_streamed_body_reaches_the_application_before_it_is_complete() {
 
 #[test]
 fn an_unread_streamed_body_is_never_taken_for_a_request() {
-    let config = EngineConfig {
-        request_buffering: false,
-        ..EngineConfig::default()
-    };
-    let server = Server::start(config, 1, hello);
+    let server = Server::start(streaming(), 1, hello);
     let mut client = server.connect();
     client.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n0123456789GET /smuggled HTTP/1.1\r\n\r\n");
     assert_eq!(client.response().status, 200);
@@ -217,11 +209,7 @@ fn an_unread_streamed_body_is_never_taken_for_a_request() {
 #[test]
 fn a_peer_that_leaves_in_the_middle_of_a_streamed_body_is_reported() {
     let (told, outcome) = mpsc::channel();
-    let config = EngineConfig {
-        request_buffering: false,
-        ..EngineConfig::default()
-    };
-    let server = Server::start(config, 1, move |mut exchange| {
+    let server = Server::start(streaming(), 1, move |mut exchange| {
         let _ = told.send(matches!(
             read_all(&mut exchange),
             Err(BodyError::Disconnected)
@@ -248,9 +236,6 @@ fn uploads_behind_uploads_arrive_whole_however_they_come() {
         assert!(in_memory && again == body[body.len().min(1)..]);
         answer(exchange, &body);
     });
-    let head = |length: usize| {
-        format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n").into_bytes()
-    };
     let mut client = server.connect();
     // After the first of them a buffer for a whole upload waits for the next request of the connection.
     for size in [
@@ -286,6 +271,7 @@ fn uploads_behind_uploads_arrive_whole_however_they_come() {
         (60_000, 40_000),
         (70_000, 69_999),
         (200_000, 100_000),
+        (70_000, 0),
     ] {
         let body = numbered(size);
         client.send([head(size), body[..early].to_vec()].concat());

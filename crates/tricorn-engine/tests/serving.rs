@@ -5,14 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use harness::{Server, answer};
+use harness::{GET, Server, answer, hello};
 use tricorn_engine::{EngineConfig, Exchange, Written};
-
-const GET: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
-
-fn hello(exchange: Exchange) {
-    answer(exchange, b"hello");
-}
 
 fn path_of(exchange: &Exchange) -> String {
     String::from_utf8_lossy(exchange.head().path()).into_owned()

@@ -78,6 +78,12 @@ impl Collecting {
         }
     }
 
+    /// May the buffer that its first bytes were read into become its memory?
+    fn can_lie_in(&self, input: &Vec<u8>, parts: &Parts, config: &EngineConfig) -> bool {
+        let room = input.capacity() > Pool::BUFFER && parts.store.len() == 0;
+        room && self.large_in_memory(config) > 0
+    }
+
     /// How much of the body may lie in memory at a time: all of it, or a piece when it is known to go to a file.
     fn memory(&self, parts: &Parts, config: &EngineConfig) -> usize {
         let own = config.request_buffer_memory;
@@ -107,12 +113,11 @@ impl Connection {
         };
         let left = body.decoder.remaining().unwrap_or(0);
         let memory = body.memory(parts, &core.config);
-        let bare = parts.store.held() == 0 && !parts.store.is_large();
-        if self.input.capacity() > Pool::BUFFER && bare {
+        if body.can_lie_in(&self.input, parts, &core.config) {
             // The head came alone, into the buffer for all of it.
-            self.input.clear();
+            let end = self.input.len();
+            parts.store = take_over(&mut self.input, end, end..end, &mut core.pool);
             self.consumed = 0;
-            std::mem::swap(&mut self.input, parts.store.memory_mut());
         }
         make_room(&mut core.pool, &mut parts.store, 0, left, memory);
         let data = parts.store.memory_mut();
@@ -153,8 +158,7 @@ impl Connection {
                     self.consumed += consumed;
                     body.received += block.len() as u64;
                     within_limit(body.received, &core.config)?;
-                    let large = body.large_in_memory(&core.config) > 0;
-                    if large && self.input.capacity() > Pool::BUFFER && parts.store.len() == 0 {
+                    if body.can_lie_in(&self.input, parts, &core.config) {
                         parts.store =
                             take_over(&mut self.input, self.consumed, block, &mut core.pool);
                         self.consumed = 0;
@@ -204,7 +208,7 @@ fn make_room(pool: &mut Pool, store: &mut Store, block: usize, left: u64, memory
     pool.make_room(store.memory_mut(), block + left.min(free) as usize + 1);
 }
 
-/// Makes the buffer that holds the begin of a large body the memory of that body: no copy. What lies behind `consumed` is of
+/// Makes the buffer that holds the begin of a large body the memory of that body, without a copy. What lies behind `consumed` is of
 /// the next request, and goes to a buffer of its own.
 fn take_over(input: &mut Vec<u8>, consumed: usize, block: Range<usize>, pool: &mut Pool) -> Store {
     let mut next = Vec::new();

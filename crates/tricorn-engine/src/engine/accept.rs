@@ -44,7 +44,7 @@ impl Inner {
     /// any number of requests may be in progress in each. So it is left to the siblings, once, by those that have more to do
     /// than another, or have taken more so far. Who is still there at the next look is taken in.
     fn leaves_it_to_others(&mut self, slot: Option<&'static Slot>) -> bool {
-        let (Some(passage), Some(slot)) = (&self.passage, slot) else {
+        let (Some(passage), Some(slot)) = (self.siblings.passage(), slot) else {
             return false;
         };
         self.has_left_it =
@@ -188,7 +188,7 @@ impl Inner {
     /// on a server that is not busy that would be the same worker each time.
     fn give_way(&mut self, index: u32) {
         let listener = self.listeners.get(index as usize);
-        let Some(listener) = listener.filter(|_| self.has_siblings()) else {
+        let Some(listener) = listener.filter(|_| self.siblings.others().is_some()) else {
             return;
         };
         self.core.poller.remove(&listener.socket);
@@ -217,7 +217,7 @@ impl Inner {
                 self.core.poller.remove(&listener.socket);
             }
         }
-        if let Some(passage) = &self.passage {
+        if let Some(passage) = self.siblings.passage() {
             if wanted {
                 let exit = passage.exit();
                 self.core.poller.add_shared(exit, Token::Passage)?;

@@ -10,17 +10,17 @@ mod pass;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tricorn_scoreboard::Slot;
 
+use self::pass::Siblings;
 use crate::budget::Budget;
 use crate::clock::{self, Stamp};
 use crate::config::EngineConfig;
 use crate::connection::{Awaited, Connection, Fate, Parts, Phase};
 use crate::exchange::Exchange;
 use crate::notice::Notice;
-use crate::passage::Passage;
 use crate::peer::ListenerInfo;
 use crate::poller::{Events, Poller, Readiness, Token};
 use crate::pool::Pool;
@@ -134,8 +134,7 @@ pub(crate) struct Inner {
     pub(crate) table: Table,
     pub(crate) core: Core,
     listeners: Vec<Listener>,
-    /// To and from the siblings.
-    passage: Option<Arc<Passage>>,
+    siblings: Arc<Siblings>,
     listening: bool,
     /// The driver has a thread to spare for what would be accepted.
     slots_free: bool,
@@ -157,8 +156,7 @@ pub struct Engine {
     pub(crate) config: Arc<EngineConfig>,
     poller: Arc<Poller>,
     pub(crate) tick: Arc<Tick>,
-    /// The same as within.
-    passage: OnceLock<Arc<Passage>>,
+    siblings: Arc<Siblings>,
     slot: Option<&'static Slot>,
 }
 
@@ -211,11 +209,12 @@ impl Engine {
             previous_ns: None,
             pace_ns: 0,
         };
+        let siblings = Arc::new(Siblings::default());
         let mut inner = Inner {
             table: Table::default(),
             core,
             listeners,
-            passage: None,
+            siblings: siblings.clone(),
             listening: false,
             slots_free: true,
             rest_until_ms: 0,
@@ -232,7 +231,7 @@ impl Engine {
             config,
             poller,
             tick,
-            passage: OnceLock::new(),
+            siblings,
             slot,
         }))
     }

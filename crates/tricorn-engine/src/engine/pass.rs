@@ -1,6 +1,6 @@
 //! Requests that would wait here while a sibling is idle.
 use std::os::fd::AsFd;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustix::io::Errno;
 use tricorn_scoreboard::Slot;
@@ -10,11 +10,30 @@ use crate::connection::Parts;
 use crate::notice::Notice;
 use crate::passage::{Passage, Passed};
 
+/// The way to and from the siblings, once there is one. To look at it needs no lock: the monitor does at each look, and
+/// whoever held a lock would have to wake it.
+#[derive(Default)]
+pub(super) struct Siblings(OnceLock<Arc<Passage>>);
+
+impl Siblings {
+    pub(super) fn passage(&self) -> Option<&Passage> {
+        self.0.get().map(|passage| &**passage)
+    }
+
+    /// The way to somebody who could take something.
+    pub(super) fn others(&self) -> Option<&Passage> {
+        self.passage().filter(|passage| passage.has_siblings())
+    }
+}
+
 impl Engine {
     /// From now on this engine's requests may go to siblings, and theirs come here.
     pub fn join(&self, passage: Arc<Passage>) -> std::io::Result<()> {
-        let mut inner = self.lock();
-        debug_assert!(inner.passage.is_none(), "an engine has one set of siblings");
+        let inner = self.lock();
+        debug_assert!(
+            inner.siblings.passage().is_none(),
+            "an engine has one set of siblings"
+        );
         // Newly armed with the listeners, or with them later.
         if inner.listening {
             let token = crate::poller::Token::Passage;
@@ -23,16 +42,13 @@ impl Engine {
         if let Some(slot) = self.slot {
             slot.set_newcomers(passage.most_newcomers());
         }
-        let _ = self.passage.set(passage.clone());
-        inner.passage = Some(passage);
+        let _ = self.siblings.0.set(passage);
         Ok(())
     }
 
-    /// Could somebody else take what waits here? Without the lock: the monitor asks at each look, and who holds the lock
-    /// would have to wake it.
+    /// Could somebody else take what waits here?
     pub fn has_siblings(&self) -> bool {
-        let passage = self.passage.get();
-        passage.is_some_and(|passage| passage.has_siblings())
+        self.siblings.others().is_some()
     }
 
     /// Every thread of this worker is in the application: what waits goes to whichever worker is idle first, which may
@@ -43,16 +59,12 @@ impl Engine {
         if inner.core.draining || inner.core.ready.is_empty() {
             return;
         }
-        let Some(passage) = inner
-            .passage
-            .clone()
-            .filter(|passage| passage.has_siblings())
-        else {
+        let Some(passage) = self.siblings.others() else {
             return;
         };
         let mut waiting = std::mem::take(&mut inner.core.ready);
         waiting.retain_mut(|ready| {
-            let passed = inner.pass(&passage, ready);
+            let passed = inner.pass(passage, ready);
             if passed && let Some(slot) = self.slot {
                 slot.add_passed();
             }
@@ -63,11 +75,6 @@ impl Engine {
 }
 
 impl Inner {
-    pub(super) fn has_siblings(&self) -> bool {
-        let passage = self.passage.as_ref();
-        passage.is_some_and(|passage| passage.has_siblings())
-    }
-
     /// False: the request stays.
     fn pass(&mut self, passage: &Passage, ready: &mut Box<Parts>) -> bool {
         let Some(connection) = self.table.get_mut(ready.course.key) else {
@@ -97,7 +104,8 @@ impl Inner {
 
     /// Takes at most `most` connections that siblings have passed on.
     pub(super) fn take_passed(&mut self, most: usize, slot: Option<&'static Slot>) {
-        let Some(passage) = self.passage.clone() else {
+        let siblings = self.siblings.clone();
+        let Some(passage) = siblings.passage() else {
             return;
         };
         for _ in 0..most {

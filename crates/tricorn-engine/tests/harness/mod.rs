@@ -205,6 +205,12 @@ fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     memchr::memmem::find(haystack, needle)
 }
 
+pub const GET: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+
+pub fn hello(exchange: Exchange) {
+    answer(exchange, b"hello");
+}
+
 /// Answers 200 with the given body.
 pub fn answer(mut exchange: Exchange, body: &[u8]) {
     exchange.begin_head(b"200 OK").expect("a good status");
