@@ -14,28 +14,11 @@ import time
 import pytest
 from harness.crowd import Crowd
 from harness.http import Closed, request_bytes
-from harness.servers import wait_until
+from harness.servers import Held, wait_until
 
 SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27
 KEPT = request_bytes("GET", "/pid")
 ONCE = request_bytes("GET", "/pid", [("Connection", "close")])
-
-
-class Held:
-    """A request that is in the application until it is let go."""
-
-    def __init__(self, client, folder):
-        self.client = client
-        self.file = folder / "held"
-        client.send(request_bytes("GET", f"/hold?file={self.file}"))
-        wait_until(self.file.exists, 30, "the request in the application")
-
-    def let_go(self):
-        """Returns the answer."""
-        self.file.unlink()
-        response = self.client.read_response()
-        assert response.body == b"let go"
-        return response
 
 
 def test_term_lets_the_request_in_flight_finish(server, worker, tmp_path):
@@ -81,13 +64,12 @@ def test_what_waits_in_the_accept_queue_is_answered_before_the_end(server, tmp_p
     assert running.wait() == 0
 
 
-def test_quit_does_not_wait(server, worker):
+def test_quit_does_not_wait(server, worker, tmp_path):
     if (server.name, worker) == ("gunicorn", "gthread"):
         pytest.skip("Gunicorn's gthread worker joins its threads before it leaves")
     running = server.start("web:app", "--graceful-timeout", "30", worker=worker)
     with running.connect() as client:
-        client.send(request_bytes("GET", "/sleep?ms=20000"))
-        client.expect_silent(0.3)
+        Held(client, tmp_path)
         running.send_signal(signal.SIGQUIT)
         try:
             assert client.read_response().status == 500

@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO
 
-from harness.http import Connection, Response
+from harness.http import Connection, Response, request_bytes
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 START_SECONDS = 30.0
@@ -52,6 +52,23 @@ def wait_until(fact: Callable[[], object], seconds: float = 10.0, what: str = "t
         if time.monotonic() > deadline:
             raise AssertionError(f"{what} did not come true within {seconds} s")
         time.sleep(0.01)
+
+
+class Held:
+    """A request that is in the application until it is let go (`web:app` and `asgi_app:app` can)."""
+
+    def __init__(self, client: Connection, folder: Path):
+        self.client = client
+        self.file = folder / "held"
+        client.send(request_bytes("GET", f"/hold_file?file={self.file}"))
+        wait_until(self.file.exists, START_SECONDS, "the request in the application")
+
+    def let_go(self) -> Response:
+        """Returns the answer."""
+        self.file.unlink()
+        response = self.client.read_response()
+        assert response.body == b"let go"
+        return response
 
 
 class Lines:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from harness.http import WireError, request_bytes
-from harness.servers import wait_until
+from harness.servers import Held, wait_until
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -42,33 +42,19 @@ def test_the_stopping_signals_end_with_0(server, worker, name):
     running.wait_for_line(rf"\[INFO\] Handling signal: {name.lower()}")
 
 
-def test_term_lets_a_request_finish(server, worker):
-    running = server.start("life:app", worker=worker)
-    assert running.request().status == 200, "the worker has booted"
+def test_term_kills_at_graceful_timeout(server, worker, tmp_path):
+    running = server.start("web:app", "--graceful-timeout", "1", worker=worker)
     with running.connect() as connection:
-        connection.send(b"GET /sleep?1 HTTP/1.1\r\nHost: x\r\n\r\n")
-        time.sleep(0.3)
-        running.send_signal(signal.SIGTERM)
-        assert connection.read_response().status == 200
-    assert running.wait() == 0
-
-
-def test_term_kills_at_graceful_timeout(server, worker):
-    running = server.start("life:app", "--graceful-timeout", "1", worker=worker)
-    assert running.request().status == 200, "the worker has booted"
-    with running.connect() as connection:
-        connection.send(b"GET /sleep?30 HTTP/1.1\r\nHost: x\r\n\r\n")
-        time.sleep(0.3)
+        Held(connection, tmp_path)
         begin = time.monotonic()
         assert running.stop() == 0
         assert 0.5 < time.monotonic() - begin < 4
 
 
-def test_an_impatient_int_cuts_a_graceful_stop_short(server):
-    running = server.start("life:app")
+def test_an_impatient_int_cuts_a_graceful_stop_short(server, tmp_path):
+    running = server.start("web:app")
     with running.connect() as connection:
-        connection.send(b"GET /sleep?20 HTTP/1.1\r\nHost: x\r\n\r\n")
-        time.sleep(0.3)
+        Held(connection, tmp_path)
         running.send_signal(signal.SIGTERM)
         running.wait_for_line("Handling signal: term")
         running.send_signal(signal.SIGINT)

@@ -12,7 +12,7 @@ import pytest
 from harness.asgi import literal
 from harness.crowd import Crowd
 from harness.http import Closed, request_bytes
-from harness.servers import FIXTURES, wait_until
+from harness.servers import FIXTURES, Held, wait_until
 
 TRICORN = pytest.mark.servers("tricorn")
 KEPT = request_bytes("GET", "/pid")
@@ -194,13 +194,14 @@ def test_nonsense_is_refused_before_anything_listens(server, flag, value):
 
 
 # ---- its end
-def test_term_lets_the_request_in_flight_finish(server, mark):
+def test_term_lets_the_request_in_flight_finish(server, tmp_path):
     running = server.start("asgi_app:app", worker="asgi")
     with running.connect() as client:
-        client.send(request_bytes("GET", f"/sleep?ms=900&mark={mark}"))
-        client.expect_silent(0.3)
+        held = Held(client, tmp_path)
         running.send_signal(signal.SIGTERM)
-        assert client.read_response().body.startswith(b"ms=900")
+        running.wait_for_line("Handling signal: term")
+        client.expect_silent(0.3)
+        held.let_go()
         client.expect_closed()
     assert running.wait() == 0
 
@@ -218,17 +219,15 @@ def test_term_lets_the_download_in_flight_finish(server):
 
 
 @TRICORN
-def test_a_draining_worker_says_close_and_idle_connections_end(server, mark):
+def test_a_draining_worker_says_close_and_idle_connections_end(server, tmp_path):
     """Gunicorn leaves idle connections to their keepalive time, and promises to stay."""
     running = server.start("asgi_app:app", "--keep-alive", "20", worker="asgi")
     with running.connect() as idle, running.connect() as busy:
         assert idle.request("GET", "/pid").status == 200
-        busy.send(request_bytes("GET", f"/sleep?ms=800&mark={mark}"))
-        wait_until(lambda: running.request("GET", "/pid").status == 200, what="an answer")
+        held = Held(busy, tmp_path)
         running.send_signal(signal.SIGTERM)
         idle.expect_closed(within=3)
-        response = busy.read_response()
-        assert response.get("Connection") == "close"
+        assert held.let_go().get("Connection") == "close"
         busy.expect_closed()
     assert running.wait(10) == 0
 
@@ -245,22 +244,20 @@ def test_a_background_task_is_finished_before_the_worker_leaves(server):
     )
 
 
-def test_what_takes_longer_than_the_graceful_timeout_is_cut(server):
+def test_what_takes_longer_than_the_graceful_timeout_is_cut(server, tmp_path):
     running = server.start("asgi_app:app", "--graceful-timeout", "1", worker="asgi")
     with running.connect() as client:
-        client.send(request_bytes("GET", "/sleep?ms=30000"))
-        client.expect_silent(0.3)
+        Held(client, tmp_path)
         running.send_signal(signal.SIGTERM)
         with pytest.raises(Closed):
             client.read_response()
     assert running.wait(10) == 0
 
 
-def test_a_quick_stop_does_not_wait(server):
+def test_a_quick_stop_does_not_wait(server, tmp_path):
     running = server.start("asgi_app:app", worker="asgi")
     with running.connect() as client:
-        client.send(request_bytes("GET", "/sleep?ms=30000"))
-        client.expect_silent(0.3)
+        Held(client, tmp_path)
         running.send_signal(signal.SIGQUIT)
         try:
             assert client.read_response().status == 500
@@ -343,14 +340,14 @@ def test_term_under_load_fails_nothing_that_was_accepted(server):
     assert running.wait() == 0
 
 
-def test_hup_lets_the_request_in_flight_finish(server, mark):
+def test_hup_lets_the_request_in_flight_finish(server, tmp_path):
     running = server.start("asgi_app:app", worker="asgi")
     with running.connect() as client:
         first = int(running.request("GET", "/pid").body)
-        client.send(request_bytes("GET", f"/sleep?ms=900&mark={mark}"))
-        client.expect_silent(0.2)
+        held = Held(client, tmp_path)
         running.send_signal(signal.SIGHUP)
-        assert client.read_response().body.startswith(b"ms=900")
+        wait_until(lambda: len(running.log.matches("Booting worker")) == 2, what="the new worker")
+        held.let_go()
     wait_until(lambda: not os.path.exists(f"/proc/{first}"), what="the end of the old worker")
     assert int(running.request("GET", "/pid").body) != first
 

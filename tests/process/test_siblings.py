@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from harness.http import request_bytes
 from harness.servers import wait_until
 
 pytestmark = pytest.mark.servers("tricorn")
@@ -60,13 +61,14 @@ def test_a_request_on_a_kept_connection_is_answered_by_an_idle_worker(server, th
     assert sorted((int(match[1]), int(match[2])) for match in counted) == [(0, 1), (1, 0)]
 
 
-def test_a_blocked_loop_passes_requests_on(server):
+def test_a_blocked_loop_passes_requests_on(server, tmp_path):
     """An application that blocks the event loop keeps nobody but its own client waiting."""
     running = server.start("asgi_app:app", "-w", "2", "--keep-alive", "30", worker="asgi")
     running.wait_for_workers(2)
     quick, slow, pid = two_of_one_worker(running)
-    slow.send(b"GET /blocking?ms=3000 HTTP/1.1\r\nHost: x\r\n\r\n")
-    slow.expect_silent(0.2)
+    begins = tmp_path / "begins"
+    slow.send(request_bytes("GET", f"/blocking?ms=3000&file={begins}"))
+    wait_until(begins.exists, what="the slow call")
     begun = time.monotonic()
     answered = quick.request("GET", "/pid")
     assert int(answered.body) != pid

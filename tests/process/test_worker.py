@@ -6,7 +6,7 @@ import signal
 
 import pytest
 from harness.http import request_bytes
-from harness.servers import wait_until
+from harness.servers import Held, wait_until
 
 # What a worker class from elsewhere looks like: base class and Python, none of our engine.
 FOREIGN = """
@@ -167,11 +167,10 @@ def post_worker_init(worker):
 
 
 @pytest.mark.servers("tricorn")
-def test_a_call_that_never_ends_does_not_keep_a_quick_stop_waiting(server, worker):
+def test_a_call_that_never_ends_does_not_keep_a_quick_stop_waiting(server, worker, tmp_path):
     running = server.start("web:app", worker=worker)
     with running.connect() as client:
-        client.send(request_bytes("GET", "/sleep?ms=60000"))
-        client.expect_silent(0.3)
+        Held(client, tmp_path)
         running.send_signal(signal.SIGINT)
         assert running.wait(5) == 0
     assert not running.log.matches("was sent SIGKILL")
