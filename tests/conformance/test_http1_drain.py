@@ -93,7 +93,7 @@ def test_hup_under_load_loses_nothing(server, worker, request_):
 
     tally = asyncio.run(crowd.run(conductor))
     assert (tally.failures, tally.refused) == ([], 0)
-    assert set(tally.statuses) == {200} and tally.answered > 100
+    assert set(tally.statuses) == {200}
     assert len(tally.bodies) >= 4, "the workers were not replaced"
     running.wait_for_line("Worker exiting")
     assert running.stop() == 0
