@@ -33,15 +33,6 @@ def site(tmp_path):
     return write
 
 
-@pytest.mark.parametrize("name", ["TERM", "INT", "QUIT"])
-def test_the_stopping_signals_end_with_0(server, worker, name):
-    running = server.start("life:app", "-w", "2", worker=worker)
-    running.request()
-    assert running.stop(getattr(signal, f"SIG{name}")) == 0
-    assert running.processes() == []
-    running.wait_for_line(rf"\[INFO\] Handling signal: {name.lower()}")
-
-
 def test_term_kills_at_graceful_timeout(server, worker, tmp_path):
     running = server.start("web:app", "--graceful-timeout", "1", worker=worker)
     with running.connect() as connection:
