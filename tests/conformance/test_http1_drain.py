@@ -157,6 +157,7 @@ def half_open(port):
 def test_a_handshake_that_has_begun_when_term_comes_is_served(server, worker):
     """Half a handshake is not in the accept queue yet, and its client will believe that it is connected."""
     running = server.start("web:app", worker=worker)
+    assert running.request("GET", "/pid").status == 200, "a worker that boots may leave at once"
     client, begun = half_open(running.port)
     # The kernel repeats its answer to a SYN after a second: TERM comes shortly before.
     time.sleep(max(0.0, begun + 0.7 - time.monotonic()))
