@@ -69,6 +69,15 @@ def test_reload_keeps_the_configuration_when_the_new_one_is_wrong(served, text):
     assert app.app_uri == "web:app"
 
 
+def test_a_configuration_file_is_a_module_with_a_spec(served):
+    app, conf = served
+    conf.write_text(
+        "proc_name = f'{__name__} {__spec__.name} {__spec__.origin == __file__} {__loader__.path}'\n"
+    )
+    app.reload()
+    assert app.cfg.proc_name == f"__config__ __config__ True {conf}"
+
+
 def test_a_configuration_module_is_read_again(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)

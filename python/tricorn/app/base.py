@@ -256,17 +256,15 @@ def _warn_about_extension():
 
 def _run_config_file(path, is_bytecode):
     """Run a file without leaving bytecode behind: two edits within a second must not look alike."""
-    from types import ModuleType
+    from importlib.machinery import SourceFileLoader, SourcelessFileLoader
+    from importlib.util import module_from_spec, spec_from_file_location
 
-    module = ModuleType("__config__")
-    module.__file__ = path
+    loader = (SourcelessFileLoader if is_bytecode else SourceFileLoader)("__config__", path)
+    module = module_from_spec(spec_from_file_location("__config__", path, loader=loader))
     if is_bytecode:
-        from importlib.machinery import SourcelessFileLoader
-
-        code = SourcelessFileLoader("__config__", path).get_code("__config__")
+        code = loader.get_code("__config__")
     else:
-        with open(path, "rb") as file:
-            code = compile(file.read(), path, "exec")
+        code = loader.source_to_code(loader.get_data(path), path)
     sys.modules["__config__"] = module
     exec(code, vars(module))
     return vars(module)
