@@ -261,7 +261,8 @@ def test_daemon_leaves_the_terminal_before_the_application_is_loaded(paste, tmp_
     assert running.wait() == 0
     wait_until((tmp_path / "pid").exists, what="the pid file")
     pid = int((tmp_path / "pid").read_text())
-    running.port = int(re.search(r"Listening at: http://127.0.0.1:(\d+)", log.read_text())[1])
+    listening = re.compile(r"Listening at: http://127.0.0.1:(\d+)")
+    running.port = int(wait_until(lambda: listening.search(log.read_text()), what="the line in the log")[1])
     seen = wait_until(lambda: answer(running), what="an answer")
     assert (int(seen["pid"]), seen["companion"]) == (pid, "True")
     os.kill(pid, signal.SIGTERM)
