@@ -77,10 +77,19 @@ class Crowd:
         Errors: `TimeoutError` after `seconds`.
         """
         heard = len(self.tally.bodies)
+        await self._until(
+            lambda: len(self.tally.bodies) > heard, seconds, f"only {heard} workers have answered"
+        )
+
+    async def hears_more_than(self, answers: int, seconds: float) -> None:
+        """Waits for that many answers from the beginning. Errors: `TimeoutError` after `seconds`."""
+        await self._until(lambda: self.tally.answered > answers, seconds, f"not more than {answers} answers")
+
+    async def _until(self, fact: Callable[[], bool], seconds: float, otherwise: str) -> None:
         deadline = time.monotonic() + seconds
-        while len(self.tally.bodies) == heard:
+        while not fact():
             if time.monotonic() > deadline:
-                raise TimeoutError(f"only {heard} workers have answered")
+                raise TimeoutError(otherwise)
             await asyncio.sleep(0.02)
 
     async def stops_after(self, bodies: int, seconds: float) -> None:

@@ -67,7 +67,7 @@ class Held:
         """Returns the answer."""
         self.file.unlink()
         response = self.client.read_response()
-        assert response.body == b"let go"
+        assert (response.status, response.body) == (200, b"let go")
         return response
 
 

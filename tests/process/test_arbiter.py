@@ -34,7 +34,7 @@ def test_signals_that_stop(server, worker, name):
     running = server.start("hello:app", "-w", "2", worker=worker)
     assert running.request().status == 200
     assert running.stop(getattr(signal, f"SIG{name}")) == 0
-    running.wait_for_line(rf"Handling signal: {name.lower()}$")
+    running.wait_for_line(rf"\[INFO\] Handling signal: {name.lower()}$")
     running.wait_for_line(r"Shutting down: Master$")
     assert running.processes() == []
 

@@ -170,9 +170,9 @@ def test_an_address_that_comes_free_is_taken(server):
 @pytest.mark.servers("tricorn")
 def test_newcomers_are_refused_at_once_while_a_stop_waits_for_a_long_request(server, tmp_path):
     running = server.start("web:app", "-w", "2")
-    running.wait_for_workers(2)
     with running.connect() as slow:
         held = Held(slow, tmp_path)
+        wait_until(lambda: running.request("GET", "/pid").status == 200, what="an answer beside the slow one")
         running.send_signal(signal.SIGTERM)
         running.wait_for_line("Handling signal: term")
 
@@ -183,6 +183,6 @@ def test_newcomers_are_refused_at_once_while_a_stop_waits_for_a_long_request(ser
                 return True
             return False
 
-        wait_until(refused, 5, "a refusal")
+        wait_until(refused, 1.5, "a refusal")
         held.let_go()
     assert running.wait() == 0
