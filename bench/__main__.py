@@ -11,7 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench import measure, report, scenarios, servers
+from bench import measure, report, scenarios, servers, slices
+from bench.process import Failed
 from bench.results import Outcome
 
 LEAST_ROUNDS = 7
@@ -75,37 +76,31 @@ def run(scenario: scenarios.Scenario, takers: list[servers.Server], rounds: int)
     """All rounds of a scenario, the servers in turn; one that fails is left out from then on.
 
     Each round has processes of its own: where the memory of one happens to lie decides about a tenth of its
-    CPU, and no number of rounds would even that out. Nobody else is there meanwhile.
+    CPU, and no number of slices would even that out.
     """
     print(f"{scenario.name}: {scenario.title}", flush=True)
     outcome = Outcome(scenario)
     takers = [server for server in takers if scenario.takes(server)]
     if scenario.sleep_ms is not None:
         outcome.bare_rps = measure.bare_rps(scenario.shape.threads, scenario.sleep_ms)
+    round_of = slices.round_of if scenario.sliced else measure.round_of
     for number in range(rounds if scenario.kind in ("wrk", "echo") else min(rounds, 3)):
-        for server in takers:
-            if server.name in outcome.failed:
-                continue
-            try:
-                outcome.rounds.setdefault(server.name, []).append(_round(server, scenario))
-            except measure.Failed as failure:
-                outcome.failed[server.name] = str(failure)
-                outcome.rounds.pop(server.name, None)
-                print(f"  {server.name}: {failure}", flush=True)
+        # Nobody is always the first, or always behind the same other.
+        first = number % len(takers) if takers else 0
+        turn = [server for server in takers[first:] + takers[:first] if server.name not in outcome.failed]
+        for name, figures in round_of(turn, scenario).items():
+            if isinstance(figures, Failed):
+                outcome.failed[name] = str(figures)
+                outcome.rounds.pop(name, None)
+                print(f"  {name}: {figures}", flush=True)
+            else:
+                outcome.rounds.setdefault(name, []).append(figures)
         print(f"  round {number + 1}", flush=True)
     for server in takers:
         if ratios := outcome.ratios(server.name):
             cpu = outcome.middle(server.name, "cpu_us")
             print(f"  {server.name:18} {cpu:9.2f} us  x {sorted(ratios)[len(ratios) // 2]:.2f}", flush=True)
     return outcome
-
-
-def _round(server: servers.Server, scenario: scenarios.Scenario) -> measure.Figures:
-    process = measure.Process(server, scenario)
-    try:
-        return measure.load(process, scenario)
-    finally:
-        process.end()
 
 
 def _write(

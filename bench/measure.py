@@ -1,30 +1,23 @@
-"""Starts servers, loads them, reads what it cost them. Units are in the names."""
+"""A server at a time: started, loaded, ended. Units are in the names."""
 
 from __future__ import annotations
 
 import json
-import os
-import re
-import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from bench import wrk
+from bench.process import LOAD_CORE, SERVER_CORE, Failed, Process
 from bench.scenarios import Scenario
 from bench.servers import BENCH, PYTHON, Server
 
-SERVER_CORE, LOAD_CORE = "0", "1"
 WARM_SECONDS = 0.5
 LOAD_SECONDS = 1.0
 UNEVEN_SECONDS = 10
-LOAD_END_SECONDS = 10.0
-START_SECONDS = 20.0
 IDLE_SECONDS = 5.0
 IDLE_CONNECTIONS = 10_000
 IDLE_WEBSOCKETS = 5_000
@@ -33,118 +26,23 @@ STREAM_EVENTS = 12
 Figures = dict[str, float]
 
 
-class Failed(Exception):
-    """A server cannot take part in a scenario; the text says why."""
-
-
-class Process:
-    """A server that was started, and everything it has forked."""
-
-    def __init__(self, server: Server, scenario: Scenario):
-        self.server = server
-        self.port = _free_port()
-        self._said: IO[bytes] = tempfile.TemporaryFile()
-        words = server.command(self.port, scenario.shape)
-        if scenario.pinned:
-            words = ["taskset", "-c", SERVER_CORE, *words]
-        # Bytecode is cached, as it is where applications are deployed, whatever this shell says.
-        environ = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
-        begun = time.perf_counter()
-        self._child = subprocess.Popen(
-            words,
-            cwd=BENCH / "apps",
-            env=environ,
-            stdin=subprocess.DEVNULL,
-            stdout=self._said,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+def round_of(servers: Sequence[Server], scenario: Scenario) -> dict[str, Figures | Failed]:
+    """One round of all of them, by name, one after the other: nobody else is there meanwhile."""
+    found: dict[str, Figures | Failed] = {}
+    for server in servers:
         try:
-            self._await_answer(scenario)
-        except Failed:
-            self.end()
-            raise
-        self.first_answer_ms = (time.perf_counter() - begun) * 1000
-
-    def _await_answer(self, scenario: Scenario) -> None:
-        deadline = time.monotonic() + START_SECONDS
-        path = "/" if scenario.script.startswith("post") else scenario.path
-        request = f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
-        while True:
-            if fate := self.fate():
-                raise Failed(fate)
-            if time.monotonic() > deadline:
-                raise Failed(f"did not answer within {START_SECONDS:.0f} s: {self._last_line()}")
-            try:
-                with socket.create_connection(("127.0.0.1", self.port), timeout=5) as probe:
-                    probe.sendall(request)
-                    answer = probe.recv(65536)
-            except OSError:
-                time.sleep(0.001)
-                continue
-            if re.match(rb"HTTP/1\.[01] 200", answer):
-                return
-            raise Failed(f"answered {answer[:60]!r}")
-
-    def fate(self) -> str:
-        """How it ended; empty while it lives."""
-        code = self._child.poll()
-        return "" if code is None else f"ended with code {code}: {self._last_line()}"
-
-    def _last_line(self) -> str:
-        self._said.seek(0)
-        lines = self._said.read().decode("utf-8", "replace").strip().splitlines()
-        return lines[-1] if lines else "nothing was said"
-
-    def pids(self) -> list[int]:
-        """The living processes of its session."""
-        found = []
-        for entry in os.listdir("/proc"):
-            if entry.isdigit():
-                try:
-                    rest = Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()
-                except OSError:
-                    continue
-                if int(rest[3]) == self._child.pid and rest[0] != "Z":
-                    found.append(int(entry))
-        return found
-
-    def cpu_ns(self) -> int:
-        """CPU time of all its threads so far."""
-        return sum(
-            int(task.joinpath("schedstat").read_text().split()[0])
-            for pid in self.pids()
-            for task in Path(f"/proc/{pid}/task").iterdir()
-        )
-
-    def pss_kib(self) -> int:
-        rollups = (Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in self.pids())
-        return sum(int(re.search(r"^Pss:\s+(\d+)", text, re.M)[1]) for text in rollups)  # type: ignore[index]
-
-    def anonymous_kib(self) -> int:
-        texts = (Path(f"/proc/{pid}/status").read_text() for pid in self.pids())
-        return sum(int(found[1]) for text in texts if (found := re.search(r"^RssAnon:\s+(\d+)", text, re.M)))
-
-    def end(self) -> None:
-        for number, seconds in ((signal.SIGTERM, 5), (signal.SIGKILL, 5)):
-            if self._child.poll() is None:
-                try:
-                    os.killpg(self._child.pid, number)
-                    self._child.wait(seconds)
-                except (ProcessLookupError, subprocess.TimeoutExpired):
-                    continue
-        for pid in self.pids():
-            os.kill(pid, signal.SIGKILL)
-        self._said.close()
-
-
-def load(process: Process, scenario: Scenario) -> Figures:
-    """One round: what a request cost, how many there were, how long they took. Raises Failed."""
-    try:
-        return _load(process, scenario)
-    except Failed as failure:
-        # That nobody can connect any more is not the reason.
-        raise Failed(process.fate() or str(failure)) from None
+            process = Process(server, scenario)
+        except Failed as failure:
+            found[server.name] = failure
+            continue
+        try:
+            found[server.name] = _load(process, scenario)
+        except Failed as failure:
+            # That nobody can connect any more is not the reason.
+            found[server.name] = Failed(process.fate() or str(failure))
+        finally:
+            process.end()
+    return found
 
 
 def _load(process: Process, scenario: Scenario) -> Figures:
@@ -161,12 +59,10 @@ def _load(process: Process, scenario: Scenario) -> Figures:
     if scenario.kind == "streams":
         return _streams(process, scenario)
     with _beside(process, scenario):
-        _wrk(process, scenario, WARM_SECONDS)
+        wrk.run(process, scenario, WARM_SECONDS)
         before = process.cpu_ns()
-        result = _wrk(process, scenario, LOAD_SECONDS)
+        result = wrk.run(process, scenario, LOAD_SECONDS)
         cpu_ns = process.cpu_ns() - before
-    if not result["requests"]:
-        raise Failed("answered no request in a round")
     return {
         "cpu_us": cpu_ns / result["requests"] / 1000,
         "rps": result["requests"] / result["seconds"],
@@ -175,37 +71,6 @@ def _load(process: Process, scenario: Scenario) -> Figures:
         "errors": result["errors"],
         "pss_mib": process.pss_kib() / 1024,
     }
-
-
-def _wrk(process: Process, scenario: Scenario, seconds: float) -> Figures:
-    # wrk counts in whole seconds; cut short by a signal it reports what it did until then.
-    words = ["wrk", "-t", "1", "-c", str(scenario.connections), "-d", "60", "--timeout", "10"]
-    words += ["-s", f"load/{scenario.script}.lua", f"http://127.0.0.1:{process.port}{scenario.path}"]
-    if scenario.pinned:
-        words = ["taskset", "-c", LOAD_CORE, *words]
-    with subprocess.Popen(
-        words, cwd=BENCH, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as wrk:
-        time.sleep(seconds)
-        said = _interrupted(wrk)
-    found = re.search(r"^RESULT (.*)$", said, re.M)
-    if not found:
-        raise Failed(f"wrk said: {said.strip()[-200:]}")
-    return json.loads(found[1])
-
-
-def _interrupted(wrk: subprocess.Popen[str]) -> str:
-    """What it says when it is cut short. Raises Failed when it does not end."""
-    # Twice: one that comes while it is still starting, on a busy machine, is lost, and it runs to its end.
-    for seconds in (1.0, LOAD_END_SECONDS):
-        wrk.send_signal(signal.SIGINT)
-        try:
-            return wrk.communicate(timeout=seconds)[0]
-        except subprocess.TimeoutExpired:
-            continue
-    # It waits for connections that the server neither accepts nor refuses.
-    wrk.kill()
-    raise Failed("kept the load waiting for a connection")
 
 
 @contextmanager
@@ -356,9 +221,3 @@ def bare_rps(threads: int, ms: float) -> float:
     words = ["taskset", "-c", SERVER_CORE, str(PYTHON), "load/sleepers.py", str(threads), str(ms)]
     said = subprocess.run(words, cwd=BENCH, capture_output=True, text=True, timeout=60, check=True)
     return float(said.stdout)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -12,7 +12,8 @@ import selectors
 import socket
 from pathlib import Path
 
-from bench import measure, servers
+from bench import servers
+from bench.process import LOAD_CORE, Process
 from bench.scenarios import HELLO, Scenario
 
 REQUESTS = 1_000_000
@@ -24,11 +25,11 @@ SCENARIO = Scenario("micro", "hello, many requests in each packet", HELLO)
 
 def main() -> None:
     by_name = {server.name: server for server in servers.SERVERS}
-    os.sched_setaffinity(0, {int(measure.LOAD_CORE)})
+    os.sched_setaffinity(0, {int(LOAD_CORE)})
     print(f"{'':38}{'CPU':>10}{'of it user':>14}   ns a request, least of {SAMPLES}")
     for title, request in (("1 field", ONE_FIELD), ("16 browser fields", BROWSER)):
         for name, what in (("floor", "engine alone"), ("tricorn", "engine and gateway")):
-            process = measure.Process(by_name[name], SCENARIO)
+            process = Process(by_name[name], SCENARIO)
             try:
                 samples = [sample(process, request) for _ in range(SAMPLES)]
             finally:
@@ -37,7 +38,7 @@ def main() -> None:
             print(f"{what + ', ' + title:38}{cpu_ns:>10.0f}{user_ns:>14.0f}")
 
 
-def sample(process: measure.Process, request: bytes) -> tuple[float, float]:
+def sample(process: Process, request: bytes) -> tuple[float, float]:
     """CPU and user nanoseconds of one request."""
     with socket.create_connection(("127.0.0.1", process.port)) as client:
         client.sendall(request)
@@ -70,7 +71,7 @@ def exchange(client: socket.socket, request: bytes, size: int) -> None:
                     offset = (offset + sent) % len(batch)
 
 
-def ticks(process: measure.Process) -> tuple[int, int]:
+def ticks(process: Process) -> tuple[int, int]:
     """Clock ticks in user mode, and all of them."""
     user = total = 0
     for pid in process.pids():

@@ -44,6 +44,11 @@ class Scenario:
     # Milliseconds that each call sleeps: bare threads that do the same are measured beside.
     sleep_ms: float | None = None
 
+    @property
+    def sliced(self) -> bool:
+        """Are all servers alive at once, loaded for a slice of time in turn? What is about waiting is not."""
+        return self.kind == "wrk" and self.figure == "cpu_us" and not self.beside
+
     def takes(self, server: Server) -> bool:
         """Does this server take part?"""
         if self.servers:

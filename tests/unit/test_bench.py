@@ -4,6 +4,8 @@ Of its loads those that count by themselves, against our own server: they must c
 """
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -14,11 +16,22 @@ from harness.websocket import frame_bytes
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from bench import chart, report, scenarios, servers
+from bench import chart, measure, report, scenarios, servers, slices
 from bench.load import frames
 from bench.results import Outcome, verdicts
 from bench.scenarios import FAST, RIVALS, Scenario
-from bench.servers import BENCH, Shape
+from bench.servers import BENCH, Server, Shape
+
+MORTAL = """
+import socket, sys
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+client = listener.accept()[0]
+client.recv(65536)
+client.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\n\\r\\n")
+client.close()
+listener.accept()[0].recv(65536)
+sys.exit("that was all")
+"""
 
 
 def rounds(*costs, errors=0):
@@ -202,6 +215,28 @@ def test_the_load_of_streams_counts_every_event(server, kind, app):
     said = json.loads(subprocess.run(words, cwd=BENCH, capture_output=True, check=True, timeout=60).stdout)
     assert said["events"] == 80 and said["errors"] == 0
     assert 0 <= said["late_p50_ms"] <= said["late_p99_ms"] <= said["late_max_ms"]
+
+
+@pytest.mark.skipif(
+    not (shutil.which("wrk") and shutil.which("taskset") and len(os.sched_getaffinity(0)) > 1),
+    reason="needs wrk, taskset and two cores",
+)
+@pytest.mark.parametrize("name, sliced", [("hello", True), ("quick", False)])
+def test_a_round_measures_who_serves_and_says_why_another_does_not(name, sliced):
+    scenario = next(scenario for scenario in scenarios.SCENARIOS if scenario.name == name)
+    assert scenario.sliced == sliced
+    tricorn = ["-m", "tricorn", scenario.shape.app, "-b"]
+    takers = [
+        Server("tricorn", lambda port, _: [sys.executable, *tricorn, f"127.0.0.1:{port}"]),
+        Server("absent", lambda port, _: [sys.executable, "-c", "exit('no such thing')"]),
+        # Its first answer is the one that it is awaited with.
+        Server("mortal", lambda port, _: [sys.executable, "-c", MORTAL, str(port)]),
+    ]
+    found = (slices if sliced else measure).round_of(takers, scenario)
+    assert found["tricorn"]["errors"] == 0
+    assert 1 < found["tricorn"]["cpu_us"] < 10_000 and 0 < found["tricorn"]["p50_ms"] < 1000
+    assert str(found["absent"]) == "ended with code 1: no such thing"
+    assert str(found["mortal"]) == "ended with code 1: that was all"
 
 
 def test_names_that_nobody_has_are_refused_with_the_ones_there_are():
