@@ -149,7 +149,7 @@ def _waitress(port: int, shape: Shape) -> list[str]:
 
 def _uwsgi(port: int, shape: Shape) -> list[str]:
     # It logs every request unless told not to; nobody else here does.
-    words = ["--http11-socket", f"127.0.0.1:{port}", "--disable-logging", "--master"]
+    words = ["--http11-socket", f"127.0.0.1:{port}", "--disable-logging", "--master", "--die-on-term"]
     words += ["--processes", str(shape.workers), "--threads", str(shape.threads)]
     return _binary("uwsgi", *words, "--virtualenv", str(PYTHON.parent.parent), "-w", shape.app)
 

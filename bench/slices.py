@@ -22,7 +22,7 @@ WARM_SECONDS = 0.2
 WHOLE_SECONDS = 0.5
 # All servers have had their slice within the 2 s that Gunicorn and Tricorn keep a silent connection.
 SLICE_SECONDS = 0.05
-SLICES = 20
+SLICES = 10
 # A server is done with what was under way when it has used next to no CPU for this long, or it never will be.
 QUIET_SECONDS, QUIET_NS = 0.002, 50_000
 DONE_SECONDS = 0.3
