@@ -9,6 +9,7 @@ import resource
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 from bench import measure, report, scenarios, servers, slices
@@ -83,6 +84,8 @@ def run(scenario: scenarios.Scenario, takers: list[servers.Server], rounds: int)
     takers = [server for server in takers if scenario.takes(server)]
     if scenario.sleep_ms is not None:
         outcome.bare_rps = measure.bare_rps(scenario.shape.threads, scenario.sleep_ms)
+    if scenario.closing:
+        outcome.remiss = {server.name: reason for server in takers if (reason := _left_out(server))}
     round_of = slices.round_of if scenario.sliced else measure.round_of
     for number in range(rounds if scenario.kind in ("wrk", "echo") else min(rounds, 3)):
         # Nobody is always the first, or always behind the same other.
@@ -101,6 +104,18 @@ def run(scenario: scenarios.Scenario, takers: list[servers.Server], rounds: int)
             cpu = outcome.middle(server.name, "cpu_us")
             print(f"  {server.name:18} {cpu:9.2f} us  x {sorted(ratios)[len(ratios) // 2]:.2f}", flush=True)
     return outcome
+
+
+@cache
+def _left_out(server: servers.Server) -> str:
+    """Which part of the work it never does; empty when it does all."""
+    try:
+        if measure.closes(server):
+            return ""
+    except Failed:
+        # Its rounds will say why.
+        return ""
+    return "never calls close() of what the application returns, as PEP 3333 demands: shown, not compared"
 
 
 def _write(

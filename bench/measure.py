@@ -6,17 +6,19 @@ import json
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from bench import wrk
 from bench.process import LOAD_CORE, SERVER_CORE, Failed, Process
-from bench.scenarios import Scenario
+from bench.scenarios import CLOSING, Scenario
 from bench.servers import BENCH, PYTHON, Server
 
 WARM_SECONDS = 0.5
 LOAD_SECONDS = 1.0
+CLOSE_SECONDS = 0.5
 UNEVEN_SECONDS = 10
 IDLE_SECONDS = 5.0
 IDLE_CONNECTIONS = 10_000
@@ -43,6 +45,23 @@ def round_of(servers: Sequence[Server], scenario: Scenario) -> dict[str, Figures
         finally:
             process.end()
     return found
+
+
+def closes(server: Server) -> bool:
+    """Does it call `close()` of what the application returns? PEP 3333 demands it. Raises Failed."""
+    process = Process(server, CLOSING)
+    try:
+        # The first answer has been read; what is done behind it may take a moment.
+        deadline = time.monotonic() + CLOSE_SECONDS
+        while time.monotonic() < deadline:
+            with urllib.request.urlopen(f"http://127.0.0.1:{process.port}/closed", timeout=5) as answer:
+                if int(answer.read()):
+                    return True
+        return False
+    except OSError as error:
+        raise Failed(process.fate() or str(error)) from None
+    finally:
+        process.end()
 
 
 def _load(process: Process, scenario: Scenario) -> Figures:

@@ -203,8 +203,9 @@ def _section(outcome: Outcome) -> list[str]:
     resolution = outcome.resolution()
     if resolution is not None:
         lines += [f"Resolution of this run: ±{resolution:.1%} of CPU; smaller differences say nothing.", ""]
-    lines += [f"- {name}: {reason}" for name, reason in outcome.failed.items()]
-    return [*lines, ""] if outcome.failed else lines
+    remarks = outcome.failed | outcome.remiss
+    lines += [f"- {name}: {reason}" for name, reason in remarks.items()]
+    return [*lines, ""] if remarks else lines
 
 
 def _ratio_cell(outcome: Outcome, name: str) -> str:

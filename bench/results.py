@@ -24,6 +24,8 @@ class Outcome:
     scenario: Scenario
     rounds: dict[str, list[Figures]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    # Who leaves out a part of the work, and which.
+    remiss: dict[str, str] = field(default_factory=dict)
     # What bare threads reach where every call sleeps. Units: calls a second.
     bare_rps: float | None = None
 
@@ -71,12 +73,15 @@ class Verdict:
 def verdicts(outcome: Outcome) -> list[Verdict]:
     """Each target of the scenario beside what was measured; those nobody was measured for are left out.
 
-    A rival that answered with errors does not count: leaving requests out is not a way to be quick.
+    A rival that answered with errors, or leaves work out, does not count: that is not a way to be quick.
     """
     measured = {
         server: ratio
         for server in outcome.rounds
-        if not is_ours(server) and (ratio := outcome.ratio(server)) and not outcome.middle(server, "errors")
+        if not is_ours(server)
+        and server not in outcome.remiss
+        and (ratio := outcome.ratio(server))
+        and not outcome.middle(server, "errors")
     }
     found = []
     for about, wanted in outcome.scenario.targets.items():

@@ -41,6 +41,8 @@ class Scenario:
     figure: Literal["cpu_us", "rps", "p99_ms", "late_max_ms", "kib_per_idle_websocket"] = "cpu_us"
     # Least CPU of a rival divided by ours, by whom it is about.
     targets: dict[str, float] = field(default_factory=dict)
+    # What the application returns has to be closed, which is a part of the work that hangs on it (PEP 3333).
+    closing: bool = False
     # Milliseconds that each call sleeps: bare threads that do the same are measured beside.
     sleep_ms: float | None = None
 
@@ -143,12 +145,14 @@ SCENARIOS = [
         "flask",
         "JSON in Flask",
         Shape("flask_json:app"),
+        closing=True,
         targets={RIVALS: 1.02, "granian": 1.05, GTHREAD: 1.5},
     ),
     Scenario(
         "django",
         "JSON in Django",
         Shape("django_json:app"),
+        closing=True,
         targets={RIVALS: 1.02, "granian": 1.05, GTHREAD: 1.5},
     ),
     Scenario(
@@ -283,6 +287,9 @@ SCENARIOS = [
         figure="late_max_ms",
     ),
 ]
+
+
+CLOSING = Scenario("closing", "an answer that has to be closed", Shape("closing:app"), pinned=False)
 
 
 def chosen(names: list[str]) -> list[Scenario]:

@@ -22,6 +22,15 @@ from bench.results import Outcome, verdicts
 from bench.scenarios import FAST, RIVALS, Scenario
 from bench.servers import BENCH, Server, Shape
 
+FORGETFUL = """
+import socket, sys
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+while True:
+    client = listener.accept()[0]
+    client.recv(65536)
+    client.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 1\\r\\nConnection: close\\r\\n\\r\\n0")
+    client.close()
+"""
 MORTAL = """
 import socket, sys
 listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
@@ -215,6 +224,25 @@ def test_the_load_of_streams_counts_every_event(server, kind, app):
     said = json.loads(subprocess.run(words, cwd=BENCH, capture_output=True, check=True, timeout=60).stdout)
     assert said["events"] == 80 and said["errors"] == 0
     assert 0 <= said["late_p50_ms"] <= said["late_p99_ms"] <= said["late_max_ms"]
+
+
+def test_a_rival_that_leaves_work_out_is_shown_and_not_compared(outcome):
+    outcome.remiss = {"bjoern": "never closes"}
+    found = {verdict.about: verdict for verdict in verdicts(outcome)}
+    assert (found[RIVALS].nearest, found[RIVALS].ratio) == ("granian", 2.5) and FAST not in found
+    text = report.markdown([outcome], {}, [], 3)
+    assert "- bjoern: never closes" in text and "| bjoern | 1.20" in text
+
+
+def test_whether_a_server_closes_what_it_sends_is_asked_of_itself():
+    def tricorn(port, _):
+        return [sys.executable, "-m", "tricorn", "closing:app", "-b", f"127.0.0.1:{port}"]
+
+    def forgetful(port, _):
+        return [sys.executable, "-c", FORGETFUL, str(port)]
+
+    assert measure.closes(Server("tricorn", tricorn))
+    assert not measure.closes(Server("forgetful", forgetful))
 
 
 @pytest.mark.skipif(
