@@ -110,10 +110,11 @@ def run(scenario: scenarios.Scenario, takers: list[servers.Server], rounds: int)
 def _left_out(server: servers.Server) -> str:
     """Which part of the work it never does; empty when it does all."""
     try:
-        if measure.closes(server):
-            return ""
+        closes = measure.closes(server)
     except Failed:
         # Its rounds will say why.
+        return ""
+    if closes:
         return ""
     return "never calls close() of what the application returns, as PEP 3333 demands: shown, not compared"
 

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from bench import wrk
-from bench.process import LOAD_CORE, SERVER_CORE, Failed, Process
+from bench.process import LOAD_CORE, SERVER_CORE, Failed, Process, failure_in
+from bench.results import Figures
 from bench.scenarios import CLOSING, Scenario
 from bench.servers import BENCH, PYTHON, Server
 
@@ -25,25 +26,18 @@ IDLE_CONNECTIONS = 10_000
 IDLE_WEBSOCKETS = 5_000
 STREAM_EVENTS = 12
 
-Figures = dict[str, float]
-
 
 def round_of(servers: Sequence[Server], scenario: Scenario) -> dict[str, Figures | Failed]:
     """One round of all of them, by name, one after the other: nobody else is there meanwhile."""
     found: dict[str, Figures | Failed] = {}
     for server in servers:
-        try:
+        with failure_in(found, server.name):
             process = Process(server, scenario)
-        except Failed as failure:
-            found[server.name] = failure
-            continue
-        try:
-            found[server.name] = _load(process, scenario)
-        except Failed as failure:
-            # That nobody can connect any more is not the reason.
-            found[server.name] = Failed(process.fate() or str(failure))
-        finally:
-            process.end()
+            try:
+                with process.explained():
+                    found[server.name] = _load(process, scenario)
+            finally:
+                process.end()
     return found
 
 
@@ -53,13 +47,12 @@ def closes(server: Server) -> bool:
     try:
         # The first answer has been read; what is done behind it may take a moment.
         deadline = time.monotonic() + CLOSE_SECONDS
-        while time.monotonic() < deadline:
-            with urllib.request.urlopen(f"http://127.0.0.1:{process.port}/closed", timeout=5) as answer:
-                if int(answer.read()):
-                    return True
+        with process.explained():
+            while time.monotonic() < deadline:
+                with urllib.request.urlopen(f"http://127.0.0.1:{process.port}/closed", timeout=5) as answer:
+                    if int(answer.read()):
+                        return True
         return False
-    except OSError as error:
-        raise Failed(process.fate() or str(error)) from None
     finally:
         process.end()
 
@@ -82,14 +75,8 @@ def _load(process: Process, scenario: Scenario) -> Figures:
         before = process.cpu_ns()
         result = wrk.run(process, scenario, LOAD_SECONDS)
         cpu_ns = process.cpu_ns() - before
-    return {
-        "cpu_us": cpu_ns / result["requests"] / 1000,
-        "rps": result["requests"] / result["seconds"],
-        "p50_ms": result["p50_ms"],
-        "p99_ms": result["p99_ms"],
-        "errors": result["errors"],
-        "pss_mib": process.pss_kib() / 1024,
-    }
+    cpu_us = cpu_ns / result["requests"] / 1000
+    return wrk.figures(process, cpu_us, result["errors"], timed=result)
 
 
 @contextmanager

@@ -9,10 +9,12 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from bench.results import Figures
 from bench.scenarios import Scenario
 from bench.servers import BENCH, Server
 
@@ -22,6 +24,15 @@ START_SECONDS = 20.0
 
 class Failed(Exception):
     """A server cannot take part in a scenario; the text says why."""
+
+
+@contextmanager
+def failure_in(found: dict[str, Figures | Failed], name: str) -> Iterator[None]:
+    """What a server fails with is its result; the others go on."""
+    try:
+        yield
+    except Failed as failure:
+        found[name] = failure
 
 
 class Process:
@@ -72,6 +83,14 @@ class Process:
             if re.match(rb"HTTP/1\.[01] 200", answer):
                 return
             raise Failed(f"answered {answer[:60]!r}")
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """What goes wrong meanwhile is Failed: because it has ended, if it has, whatever that led to."""
+        try:
+            yield
+        except (OSError, Failed) as failure:
+            raise Failed(self.fate() or str(failure)) from None
 
     def fate(self) -> str:
         """How it ended; empty while it lives."""

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from bench import wrk
-from bench.process import Failed, Process
+from bench.process import Failed, Process, failure_in
+from bench.results import Figures
 from bench.scenarios import Scenario
 from bench.servers import Server
 from bench.wrk import Wrk
@@ -27,8 +28,6 @@ SLICES = 10
 QUIET_SECONDS, QUIET_NS = 0.002, 50_000
 DONE_SECONDS = 0.3
 
-Figures = dict[str, float]
-
 
 def round_of(servers: Sequence[Server], scenario: Scenario) -> dict[str, Figures | Failed]:
     """One round of all of them, by name, in processes of their own."""
@@ -36,30 +35,21 @@ def round_of(servers: Sequence[Server], scenario: Scenario) -> dict[str, Figures
     takers: list[_Taker] = []
     try:
         for server in servers:
-            with _failure_in(found, server.name):
+            with failure_in(found, server.name):
                 takers.append(_Taker(server, scenario))
         for _ in range(SLICES):
             for taker in takers:
                 if taker.name not in found:
-                    with _failure_in(found, taker.name):
+                    with failure_in(found, taker.name):
                         taker.slice()
         for taker in takers:
             if taker.name not in found:
-                with _failure_in(found, taker.name):
+                with failure_in(found, taker.name):
                     found[taker.name] = taker.figures()
     finally:
         for taker in takers:
             taker.end()
     return found
-
-
-@contextmanager
-def _failure_in(found: dict[str, Figures | Failed], name: str) -> Iterator[None]:
-    """What a server fails with is its result; the others go on."""
-    try:
-        yield
-    except Failed as failure:
-        found[name] = failure
 
 
 class _Taker:
@@ -72,12 +62,12 @@ class _Taker:
         self._load: Wrk | None = None
         self._process = Process(server, scenario)
         try:
-            wrk.run(self._process, scenario, WARM_SECONDS)
-            self._whole = wrk.run(self._process, scenario, WHOLE_SECONDS)
-        except Failed as failure:
-            fate = self._process.fate()
+            with self._process.explained():
+                wrk.run(self._process, scenario, WARM_SECONDS)
+                self._whole = wrk.run(self._process, scenario, WHOLE_SECONDS)
+        except BaseException:
             self._process.end()
-            raise Failed(fate or str(failure)) from None
+            raise
         self._pids = self._process.pids()
 
     def slice(self) -> None:
@@ -95,14 +85,9 @@ class _Taker:
         assert self._load
         with self._counted():
             result = self._load.result()
-        return {
-            "cpu_us": self._cpu_ns / result["requests"] / 1000,
-            "rps": self._whole["requests"] / self._whole["seconds"],
-            "p50_ms": self._whole["p50_ms"],
-            "p99_ms": self._whole["p99_ms"],
-            "errors": result["errors"] + self._whole["errors"],
-            "pss_mib": self._process.pss_kib() / 1024,
-        }
+        cpu_us = self._cpu_ns / result["requests"] / 1000
+        errors = result["errors"] + self._whole["errors"]
+        return wrk.figures(self._process, cpu_us, errors, timed=self._whole)
 
     def end(self) -> None:
         if self._load:
@@ -111,19 +96,18 @@ class _Taker:
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
-        try:
+        with self._process.explained():
             before = self._process.cpu_ns(self._pids)
             yield
-            self._await_quiet()
-            self._cpu_ns += self._process.cpu_ns(self._pids) - before
-        except (OSError, Failed) as failure:
-            raise Failed(self._process.fate() or str(failure)) from None
+            self._cpu_ns += self._quiet_cpu_ns() - before
 
-    def _await_quiet(self) -> None:
+    def _quiet_cpu_ns(self) -> int:
+        """Its CPU time, once it has nothing to do any more."""
         deadline = time.monotonic() + DONE_SECONDS
         used = self._process.cpu_ns(self._pids)
         while time.monotonic() < deadline:
             time.sleep(QUIET_SECONDS)
             before, used = used, self._process.cpu_ns(self._pids)
             if used - before < QUIET_NS:
-                return
+                break
+        return used

@@ -9,6 +9,7 @@ import subprocess
 import time
 
 from bench.process import LOAD_CORE, Failed, Process
+from bench.results import Figures
 from bench.scenarios import Scenario
 from bench.servers import BENCH
 
@@ -35,7 +36,7 @@ class Wrk:
     def go_on(self) -> None:
         self._child.send_signal(signal.SIGCONT)
 
-    def result(self) -> dict[str, float]:
+    def result(self) -> Figures:
         """What it did until now: it ends, stopped or not. Raises Failed when it does not, or cannot say."""
         said = self._interrupted()
         found = re.search(r"^RESULT (.*)$", said, re.M)
@@ -65,8 +66,23 @@ class Wrk:
         self._child.communicate()
 
 
-def run(process: Process, scenario: Scenario, seconds: float) -> dict[str, float]:
+def run(process: Process, scenario: Scenario, seconds: float) -> Figures:
     """What so many seconds of load come to. Raises Failed."""
     load = Wrk(process, scenario)
-    time.sleep(seconds)
-    return load.result()
+    try:
+        time.sleep(seconds)
+        return load.result()
+    finally:
+        load.kill()
+
+
+def figures(process: Process, cpu_us: float, errors: float, timed: Figures) -> Figures:
+    """Of a round. `timed`: a load without a break."""
+    return {
+        "cpu_us": cpu_us,
+        "rps": timed["requests"] / timed["seconds"],
+        "p50_ms": timed["p50_ms"],
+        "p99_ms": timed["p99_ms"],
+        "errors": errors,
+        "pss_mib": process.pss_kib() / 1024,
+    }

@@ -32,14 +32,16 @@ while True:
     client.close()
 """
 MORTAL = """
-import socket, sys
+import os, socket, sys
 listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
 client = listener.accept()[0]
 client.recv(65536)
 client.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\n\\r\\n")
 client.close()
 listener.accept()[0].recv(65536)
-sys.exit("that was all")
+print("that was all", flush=True)
+# At once, so that whoever finds it silent finds it ended.
+os._exit(1)
 """
 
 
