@@ -1,9 +1,10 @@
 """Workers whose requests run in green threads: gevent and eventlet differ only in the loop they bring.
 
-The loop watches the engine's descriptor. A request runs in a pooled green thread that is switched to straight
-from the loop's callback: one that does not block costs no scheduling at all, and no new stack. What blocks
-switches to the loop by itself. Each request gets a contextvars copy of its own; thread-locals (which the
-loops make local to green threads) outlive a request, as in a pool of threads.
+The loop watches the engine's descriptor. Requests run in a pooled green thread that is switched to straight
+from the loop's callback: those that do not block cost no scheduling at all, and no new stack. What blocks
+switches to the loop by itself, which has another green thread go on with the next request. Each request gets
+a contextvars copy of its own; thread-locals (which the loops make local to green threads) outlive a request,
+as in a pool of threads.
 """
 
 import contextvars
@@ -63,6 +64,8 @@ class GreenWorker(EngineWorker):
 
         self.getcurrent, self.greenlet = getcurrent, greenlet
         self.parked = []
+        # How often the hub has come to hand out requests.
+        self.passes = 0
         self.waiting = {}
         self.flushing = False
         self.exit = None
@@ -95,41 +98,53 @@ class GreenWorker(EngineWorker):
         self.flushing = scheduled
 
     def take_requests(self):
-        while (call := self.engine.next()) is not None:
+        while self.engine.has_request():
+            self.passes += 1
             thread = self.parked.pop() if self.parked else self.greenlet(self.serve, self.home)
-            thread.gr_context = self.context.copy()
-            thread.switch(call)
+            thread.switch()
 
-    def serve(self, call):
-        """The life of a pooled green thread."""
+    def serve(self):
+        """The life of a pooled green thread: one request after the other, until one has waited.
+
+        Then the hub has gone on meanwhile, and others serve.
+        """
         me = self.getcurrent()
-        while call is not None:
-            self.answer(call)
+        while True:
+            passes = self.passes
+            while self.answer() and passes == self.passes:
+                pass
             self.parked.append(me)
-            call = self.home.switch()
+            self.home.switch()
 
-    def answer(self, call):
-        error = None
+    def answer(self):
+        """Answer a request, if there is one."""
+        context = self.context.copy()
         try:
-            arguments = call.begin()
-            if arguments is not None:
-                blocks = self.wsgi(*arguments)
-                if call.deliver(blocks):
-                    for block in blocks:
-                        if not call.write(block):
-                            break
-                        self.flush_soon()
-        except BaseException as raised:
-            error = raised
-        arguments = blocks = block = None
-        try:
-            call.end(error)
+            call = context.run(self.engine.answer)
+            if call is None:
+                return False
+            if call is not True:
+                context.run(self.stream, call)
         except (SystemExit, KeyboardInterrupt) as raised:
             self.exit = raised
         except BaseException:
             # A timeout of the loop's, say, that the application let through: answered and logged as an error.
             pass
-        self.flush_soon()
+        if not self.flushing:
+            self.flush_soon()
+        return True
+
+    def stream(self, call):
+        error = None
+        try:
+            for block in call.blocks:
+                if not call.write(block):
+                    break
+                self.flush_soon()
+        except BaseException as raised:
+            error = raised
+        block = None
+        call.end(error)
 
     def wait(self, key):
         """In a request's green thread: until the engine reports the exchange."""

@@ -90,32 +90,33 @@ class TornadoWorker(LoopWorker):
             request = self.waiting.pop(key, None)
             if request is not None:
                 self.go_on(*request)
-        while (call := self.engine.next()) is not None:
+        while True:
             # Nothing that one request puts into its context reaches another.
-            self.go_on(call.key, self.answer(call), self.context.copy())
+            context = self.context.copy()
+            call = context.run(self.engine.answer)
+            if call is None:
+                break
+            if call is not True:
+                self.go_on(call.key, self.stream(call), context)
         self.engine.end_step()
 
     def go_on(self, key, steps, context):
-        """Answer a request as far as its client lets us."""
+        """Send of a response as much as its client takes."""
         if context.run(next, steps, None) is not None:
             self.waiting[key] = key, steps, context
 
-    def answer(self, call):
+    def stream(self, call):
         """Yields the call's key where it has to wait for its client."""
         error = None
         try:
-            arguments = call.begin()
-            if arguments is not None:
-                blocks = self.wsgi(*arguments)
-                if call.deliver(blocks):
-                    for block in blocks:
-                        if not call.write(block):
-                            break
-                        while not call.has_room():
-                            yield call.key
+            for block in call.blocks:
+                if not call.write(block):
+                    break
+                while not call.has_room():
+                    yield call.key
         except BaseException as raised:
             error = raised
-        arguments = blocks = block = None
+        block = None
         call.end(error)
 
 

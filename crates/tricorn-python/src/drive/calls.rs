@@ -8,11 +8,10 @@ use std::rc::Rc;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
-use tricorn_engine::Exchange;
+use pyo3::types::PyBool;
 
 use super::pollable::Pollable;
-use crate::gateway::{Blocks, Call, Failure, Waits, Wsgi, deliver_whole};
+use crate::gateway::{Blocks, Call, Failure, Waits, Wsgi};
 
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<WsgiEngine>()?;
@@ -62,25 +61,40 @@ impl WsgiEngine {
         self.shared.pollable.turn(py)
     }
 
-    /// The next request, as a call to be made; None when there is none, or when as many run as may.
-    fn next(&self, py: Python<'_>) -> PyResult<Option<WsgiCall>> {
-        let running = &self.shared.running;
-        let Some(exchange) = self.shared.pollable.next(py, running.get())? else {
+    /// Is there a request for `answer`?
+    fn has_request(&self) -> bool {
+        let shared = &self.shared;
+        shared.pollable.has_request(shared.running.get())
+    }
+
+    /// Calls the application for the next request. True: it is answered. A WsgiCall: its blocks have to be asked for one by
+    /// one. None: there is no request, or as many run as may.
+    ///
+    /// Raises what is no `Exception`, once the request is answered.
+    fn answer<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let shared = &self.shared;
+        let running = shared.running.get();
+        let Some(exchange) = shared.pollable.next(py, running)? else {
             return Ok(None);
         };
-        running.set(running.get() + 1);
-        let call = self.shared.gateway.begin(py, &exchange)?;
-        Ok(Some(WsgiCall {
-            shared: self.shared.clone(),
-            key: exchange.key(),
-            state: RefCell::new(Some(State {
-                call,
-                exchange: Some(exchange),
-                blocks: Blocks::default(),
-                whole: false,
-                failed: None,
-            })),
-        }))
+        let key = exchange.key();
+        let mut call = shared.gateway.begin(py, &exchange)?;
+        shared.running.set(running + 1);
+        let outcome = shared.gateway.open(py, &mut call, exchange);
+        if let Ok(false) = outcome {
+            let call = WsgiCall {
+                shared: shared.clone(),
+                key,
+                state: RefCell::new(Some(State {
+                    call,
+                    blocks: Blocks::default(),
+                    failed: None,
+                })),
+            };
+            return Bound::new(py, call).map(|call| Some(call.into_any()));
+        }
+        shared.end(py, call, outcome.map(drop))?;
+        Ok(Some(PyBool::new(py, true).to_owned().into_any()))
     }
 
     /// Before whatever may call the application.
@@ -103,40 +117,27 @@ impl WsgiEngine {
     }
 }
 
+impl Shared {
+    fn end(&self, py: Python<'_>, call: Call, outcome: Result<(), Failure>) -> PyResult<()> {
+        let ended = self.gateway.end(py, call, outcome);
+        self.running.set(self.running.get() - 1);
+        ended
+    }
+}
+
 struct State {
     call: Call,
-    /// Until the call is prepared.
-    exchange: Option<Exchange>,
     blocks: Blocks,
-    /// All of it was sent by `deliver`.
-    whole: bool,
     /// Why nothing more is to be sent.
     failed: Option<Failure>,
 }
 
-/// One call of the application: `begin`, then the application, then `deliver` and perhaps `write`, then `end`.
+/// A call that has returned something to be iterated over: `write` each of the `blocks`, then `end`.
 #[pyclass(unsendable, frozen, module = "tricorn._core")]
 struct WsgiCall {
     shared: Rc<Shared>,
     key: u64,
     state: RefCell<Option<State>>,
-}
-
-impl WsgiCall {
-    /// Runs `step` while nothing is borrowed. Its failure is remembered for the end.
-    fn with(&self, step: impl FnOnce(&mut State) -> Result<bool, Failure>) -> PyResult<bool> {
-        let mut state = self.state.take().ok_or_else(over)?;
-        let outcome = step(&mut state);
-        let going_on = match outcome {
-            Ok(going_on) => going_on,
-            Err(failure) => {
-                state.failed = Some(failure);
-                false
-            }
-        };
-        self.state.replace(Some(state));
-        Ok(going_on)
-    }
 }
 
 fn over() -> PyErr {
@@ -145,24 +146,12 @@ fn over() -> PyErr {
 
 #[pymethods]
 impl WsgiCall {
-    /// environ and start_response, for the application; None when it is not to be called.
-    fn begin<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
-        let gateway = &self.shared.gateway;
-        self.with(|state| match state.exchange.take() {
-            Some(exchange) => gateway
-                .prepare(py, &mut state.call, exchange)
-                .map(|()| true),
-            None => Ok(true),
-        })?;
+    /// What the application returned.
+    #[getter]
+    fn blocks(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         let state = self.state.borrow();
-        let Some(call) = state.as_ref().map(|state| &state.call) else {
-            return Ok(None);
-        };
-        let Some(environ) = call.environ(py) else {
-            return Ok(None);
-        };
-        let arguments = [environ.as_any(), call.start_response(py)];
-        PyTuple::new(py, arguments).map(Some)
+        let state = state.as_ref().ok_or_else(over)?;
+        Ok(state.call.iterable(py))
     }
 
     #[getter]
@@ -170,21 +159,15 @@ impl WsgiCall {
         self.key
     }
 
-    /// Takes what the application returned. True when its blocks have to be asked for and written one by one.
-    fn deliver(&self, py: Python<'_>, iterable: Bound<'_, PyAny>) -> PyResult<bool> {
-        self.with(|state| {
-            state.call.keep(iterable.clone());
-            state.whole = deliver_whole(py, state.call.response(), &iterable)?;
-            Ok(!state.whole)
-        })
-    }
-
     /// Sends a block; waits while the peer does not take it. False: no more are wanted.
     fn write(&self, py: Python<'_>, block: &Bound<'_, PyAny>) -> PyResult<bool> {
-        self.with(|state| {
-            state.blocks.send(py, state.call.response(), block)?;
-            Ok(true)
-        })
+        // Nothing is borrowed meanwhile.
+        let mut state = self.state.take().ok_or_else(over)?;
+        let response = state.call.response();
+        state.failed = state.blocks.send(py, response, block).err();
+        let wants_more = state.failed.is_none();
+        self.state.replace(Some(state));
+        Ok(wants_more)
     }
 
     /// Is there room for another block? If not, `turn` returns `key` once there is.
@@ -196,20 +179,14 @@ impl WsgiCall {
 
     /// Answers what is not answered yet. `error`: what the application raised.
     ///
-    /// Raises what is no `Exception`, once the request is answered.
+    /// Raises as `WsgiEngine.answer`.
     fn end(&self, py: Python<'_>, error: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let mut state = self.state.take().ok_or_else(over)?;
-        let gateway = &self.shared.gateway;
-        let response = state.call.response();
-        let outcome = match (error, state.failed.take()) {
-            (_, Some(failure)) => Err(failure),
-            (Some(error), None) => Err(PyErr::from_value(error.clone()).into()),
-            (None, None) if state.whole => Ok(()),
-            (None, None) => state.blocks.end(py, response),
+        let outcome = match (state.failed.take(), error) {
+            (Some(failure), _) => Err(failure),
+            (None, Some(error)) => Err(PyErr::from_value(error.clone()).into()),
+            (None, None) => state.blocks.end(py, state.call.response()),
         };
-        let ended = gateway.end(py, state.call, outcome);
-        let running = &self.shared.running;
-        running.set(running.get() - 1);
-        ended
+        self.shared.end(py, state.call, outcome)
     }
 }

@@ -85,6 +85,11 @@ impl Pollable {
         Ok(keys)
     }
 
+    /// Would `next` return one?
+    pub fn has_request(&self, running: usize) -> bool {
+        running < self.most && self.station.engine().ready_len() > 0
+    }
+
     /// The next request for the application; `None` when there is none, or when as many run as may.
     pub fn next(&self, py: Python<'_>, running: usize) -> PyResult<Option<Exchange>> {
         if running >= self.most {

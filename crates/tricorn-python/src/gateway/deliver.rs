@@ -70,15 +70,12 @@ impl From<EnvironError> for Failure {
     }
 }
 
-/// Sends the blocks of an application's iterable. Closing it is the caller's.
-pub fn deliver(
+/// Asks for the blocks of an application's iterable and sends each. Closing it is the caller's.
+pub fn deliver_blocks(
     py: Python<'_>,
     response: &Response,
     iterable: &Bound<'_, PyAny>,
 ) -> Result<(), Failure> {
-    if deliver_whole(py, response, iterable)? {
-        return Ok(());
-    }
     let mut blocks = Blocks::default();
     for block in iterable.try_iter()? {
         blocks.send(py, response, &block?)?;

@@ -23,7 +23,7 @@ mod wsgi;
 
 use pyo3::prelude::*;
 
-pub use deliver::{Blocks, Failure, deliver_whole};
+pub use deliver::{Blocks, Failure};
 pub use response::Waits;
 pub use wsgi::{Call, Wsgi};
 

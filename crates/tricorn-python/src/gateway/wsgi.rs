@@ -16,7 +16,7 @@ use tricorn_proto::{Reject, RejectKind};
 use tricorn_scoreboard::Slot;
 
 use super::access::{Source, request_time};
-use super::deliver::{Cause, Failure, deliver, needs_no_close};
+use super::deliver::{Cause, Failure, deliver_blocks, deliver_whole, needs_no_close};
 use super::environ::{Constants, EnvironBuilder, Parts};
 use super::faults::ErrorLog;
 use super::file_wrapper::FileWrapper;
@@ -60,18 +60,13 @@ impl Call {
         self.kit.response.get()
     }
 
-    /// What the application is called with, once `prepare` has made it.
-    pub fn environ<'py>(&self, py: Python<'py>) -> Option<&Bound<'py, PyDict>> {
+    fn environ<'py>(&self, py: Python<'py>) -> Option<&Bound<'py, PyDict>> {
         self.environ.as_ref().map(|environ| environ.bind(py))
     }
 
-    pub fn start_response<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
-        self.kit.start_response.bind(py)
-    }
-
-    /// Has the iterable closed at the end of the call.
-    pub fn keep(&mut self, iterable: Bound<'_, PyAny>) {
-        self.iterable = Some(iterable.unbind());
+    /// What the application returned.
+    pub fn iterable(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.iterable.as_ref().map(|kept| kept.clone_ref(py))
     }
 }
 
@@ -151,22 +146,32 @@ impl Wsgi {
     }
 
     /// Environ, application, blocks.
+    #[inline]
     fn respond(&self, py: Python<'_>, call: &mut Call, exchange: Exchange) -> Result<(), Failure> {
-        self.prepare(py, call, exchange)?;
-        let environ = call.environ.as_ref();
-        let arguments = (environ, call.start_response(py));
-        let iterable = self.app.bind(py).call1(arguments)?;
-        let iterable = &*call.iterable.insert(iterable.unbind());
-        deliver(py, call.kit.response.get(), iterable.bind(py))
+        match (self.open(py, call, exchange)?, &call.iterable) {
+            (false, Some(iterable)) => deliver_blocks(py, call.response(), iterable.bind(py)),
+            _ => Ok(()),
+        }
     }
 
-    /// The pre_request hook, then the environ. The exchange is in the response afterwards.
-    pub fn prepare(
+    /// Calls the application and sends what it returns, if all of it is at hand. `false`: its blocks have to be asked for one
+    /// by one.
+    #[inline]
+    pub fn open(
         &self,
         py: Python<'_>,
         call: &mut Call,
         exchange: Exchange,
-    ) -> Result<(), Failure> {
+    ) -> Result<bool, Failure> {
+        self.prepare(py, call, exchange)?;
+        let arguments = (call.environ.as_ref(), call.kit.start_response.bind(py));
+        let iterable = self.app.bind(py).call1(arguments)?;
+        let iterable = &*call.iterable.insert(iterable.unbind());
+        deliver_whole(py, call.kit.response.get(), iterable.bind(py))
+    }
+
+    /// The pre_request hook, then the environ. The exchange is in the response afterwards.
+    fn prepare(&self, py: Python<'_>, call: &mut Call, exchange: Exchange) -> Result<(), Failure> {
         let built = self.build(py, call, &exchange);
         call.response().take_on(py, exchange);
         call.environ = Some(built?.unbind());
