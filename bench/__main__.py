@@ -82,8 +82,6 @@ def run(scenario: scenarios.Scenario, takers: list[servers.Server], rounds: int)
     print(f"{scenario.name}: {scenario.title}", flush=True)
     outcome = Outcome(scenario)
     takers = [server for server in takers if scenario.takes(server)]
-    if scenario.sleep_ms is not None:
-        outcome.bare_rps = measure.bare_rps(scenario.shape.threads, scenario.sleep_ms)
     if scenario.closing:
         outcome.remiss = {server.name: reason for server in takers if (reason := _left_out(server))}
     round_of = slices.round_of if scenario.sliced else measure.round_of

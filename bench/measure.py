@@ -70,12 +70,23 @@ def _load(process: Process, scenario: Scenario) -> Figures:
         return _echo(process, scenario)
     if scenario.kind == "streams":
         return _streams(process, scenario)
+    if scenario.kept:
+        alone = _timed(process, scenario)
     with _beside(process, scenario):
-        wrk.run(process, scenario, WARM_SECONDS)
-        before = process.cpu_ns()
-        result = wrk.run(process, scenario, LOAD_SECONDS)
-        cpu_ns = process.cpu_ns() - before
-    cpu_us = cpu_ns / result["requests"] / 1000
+        figures = _timed(process, scenario)
+    if scenario.kept:
+        figures["kept_percent"] = 100 * figures["rps"] / alone["rps"]
+    if scenario.sleep_ms is not None:
+        bare = _bare_rps(scenario.shape.threads, scenario.sleep_ms)
+        figures["of_bare_percent"] = 100 * figures["rps"] / bare
+    return figures
+
+
+def _timed(process: Process, scenario: Scenario) -> Figures:
+    wrk.run(process, scenario, WARM_SECONDS)
+    before = process.cpu_ns()
+    result = wrk.run(process, scenario, LOAD_SECONDS)
+    cpu_us = (process.cpu_ns() - before) / result["requests"] / 1000
     return wrk.figures(process, cpu_us, result["errors"], timed=result)
 
 
@@ -222,7 +233,7 @@ def _held(process: Process, count: int, kind: str) -> Iterator[int]:
             client.communicate()
 
 
-def bare_rps(threads: int, ms: float) -> float:
+def _bare_rps(threads: int, ms: float) -> float:
     """Sleeps of `ms` in a second, in so many threads that do nothing else: what timers and the GIL allow."""
     words = ["taskset", "-c", SERVER_CORE, str(PYTHON), "load/sleepers.py", str(threads), str(ms)]
     said = subprocess.run(words, cwd=BENCH, capture_output=True, text=True, timeout=60, check=True)

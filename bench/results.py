@@ -26,8 +26,6 @@ class Outcome:
     failed: dict[str, str] = field(default_factory=dict)
     # Who leaves out a part of the work, and which.
     remiss: dict[str, str] = field(default_factory=dict)
-    # What bare threads reach where every call sleeps. Units: calls a second.
-    bare_rps: float | None = None
 
     def middle(self, server: str, figure: str) -> float | None:
         """Median of a figure over the rounds; None where it was not measured."""

@@ -236,6 +236,17 @@ def test_a_rival_that_leaves_work_out_is_shown_and_not_compared(outcome):
     assert "- bjoern: never closes" in text and "| bjoern | 1.20" in text
 
 
+@pytest.mark.parametrize(
+    "name, figure, wanted", [("slowmix", "kept_percent", 80), ("sleep3ms", "of_bare_percent", 95)]
+)
+def test_what_is_left_of_a_rate_is_judged_by_the_rounds_own_measure(name, figure, wanted):
+    scenario = scenarios.chosen([name])[0]
+    for share, word in ((wanted - 1.0, "**missed**"), (wanted + 1.0, "reached")):
+        rounds = [{"rps": 50.0, figure: share}, {"rps": 90.0, figure: share}]
+        text = report.markdown([Outcome(scenario, {"tricorn": rounds})], {}, [], 2)
+        assert f"| {share:.0f} % | >= {wanted} % | {word} |" in text
+
+
 def test_whether_a_server_closes_what_it_sends_is_asked_of_itself():
     def tricorn(port, _):
         return [sys.executable, "-m", "tricorn", "closing:app", "-b", f"127.0.0.1:{port}"]
@@ -251,7 +262,7 @@ def test_whether_a_server_closes_what_it_sends_is_asked_of_itself():
     not (shutil.which("wrk") and shutil.which("taskset") and len(os.sched_getaffinity(0)) > 1),
     reason="needs wrk, taskset and two cores",
 )
-@pytest.mark.parametrize("name, sliced", [("hello", True), ("quick", False)])
+@pytest.mark.parametrize("name, sliced", [("hello", True), ("slowmix", False)])
 def test_a_round_measures_who_serves_and_says_why_another_does_not(name, sliced):
     scenario = next(scenario for scenario in scenarios.SCENARIOS if scenario.name == name)
     assert scenario.sliced == sliced
@@ -265,6 +276,8 @@ def test_a_round_measures_who_serves_and_says_why_another_does_not(name, sliced)
     found = (slices if sliced else measure).round_of(takers, scenario)
     assert found["tricorn"]["errors"] == 0
     assert 1 < found["tricorn"]["cpu_us"] < 10_000 and 0 < found["tricorn"]["p50_ms"] < 1000
+    # One thread, which the slow calls beside it have nearly always.
+    assert sliced or 0 < found["tricorn"]["kept_percent"] < 50
     assert str(found["absent"]) == "ended with code 1: no such thing"
     assert str(found["mortal"]) == "ended with code 1: that was all"
 
