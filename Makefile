@@ -52,6 +52,7 @@ help:
 	@echo '                       clients beside a quick one: how long it waits'
 	@echo 'make bench             Tricorn and its rivals side by side, two hours; SCENARIOS=hello SERVERS=granian'
 	@echo '                       ROUNDS=7 choose; BENCH_PYTHON=python3.13 runs all of them on another Python'
+	@echo 'make bench-report      bench/results.md and its charts anew, from bench/figures and bench/findings.md'
 	@echo 'make bench-micro       what parsing, environ, encoding and hand-off cost, in nanoseconds'
 	@echo 'make lint              formatting, clippy, ruff'
 	@echo 'make fmt               format Rust and Python'
@@ -167,6 +168,10 @@ serve-plone: needs .make/plone-finds-us
 bench: needs .make/release$(bench_suffix) .make/rivals$(bench_suffix)
 	@cargo build -q --release --locked -p tricorn-engine --example floor
 	@$(bin)/python -m bench --scenarios '$(SCENARIOS)' --servers '$(SERVERS)' --rounds $(ROUNDS)
+
+.PHONY: bench-report
+bench-report: .make/venv
+	@$(bin)/python -m bench --report
 
 .PHONY: bench-micro
 bench-micro: needs .make/release$(bench_suffix) .make/rivals$(bench_suffix)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import resource
 import shutil
 import subprocess
 import sys
 from functools import cache
-from pathlib import Path
 
-from bench import measure, report, scenarios, servers, slices
+from bench import figures, measure, report, scenarios, servers, slices
 from bench.process import Failed
 from bench.results import Outcome
 
@@ -25,7 +23,11 @@ def main() -> int:
     for name in ("scenarios", "servers"):
         parser.add_argument(f"--{name}", default="", help="names, separated by commas; all without any")
     parser.add_argument("--rounds", type=int, default=LEAST_ROUNDS)
+    parser.add_argument("--report", action="store_true", help="measure nothing, write the report anew")
     asked = parser.parse_args()
+    if asked.report:
+        write_report()
+        return 0
     for tool, package in (("wrk", "wrk"), ("taskset", "util-linux")):
         if not shutil.which(tool) and not _install(package):
             print(f"{tool} is missing: install it (Debian: apt-get install {package})", file=sys.stderr)
@@ -45,11 +47,17 @@ def main() -> int:
         print(note, file=sys.stderr)
     takers = [server for server in takers if not servers.missing(server)]
     outcomes: list[Outcome] = []
-    whole = not asked.scenarios and not asked.servers and asked.rounds >= LEAST_ROUNDS
-    complete = whole and servers.VENV == servers.DEFAULT_VENV
+    complete = not asked.servers and asked.rounds >= LEAST_ROUNDS and servers.VENV == servers.DEFAULT_VENV
     for scenario in wanted:
+        origin = figures.origin(takers, notes)
         outcomes.append(run(scenario, takers, asked.rounds))
-        _write(outcomes, notes, asked.rounds, takers, complete)
+        outcomes[-1].origin = origin
+        # After every scenario, so that a run that is cut short leaves what it has found.
+        if complete:
+            figures.save(outcomes[-1])
+            write_report()
+        else:
+            (servers.BENCH / "last.md").write_text(report.markdown(outcomes))
     return 0
 
 
@@ -89,13 +97,13 @@ def run(scenario: scenarios.Scenario, takers: list[servers.Server], rounds: int)
         # Nobody is always the first, or always behind the same other.
         first = number % len(takers) if takers else 0
         turn = [server for server in takers[first:] + takers[:first] if server.name not in outcome.failed]
-        for name, figures in round_of(turn, scenario).items():
-            if isinstance(figures, Failed):
-                outcome.failed[name] = str(figures)
+        for name, found in round_of(turn, scenario).items():
+            if isinstance(found, Failed):
+                outcome.failed[name] = str(found)
                 outcome.rounds.pop(name, None)
-                print(f"  {name}: {figures}", flush=True)
+                print(f"  {name}: {found}", flush=True)
             else:
-                outcome.rounds.setdefault(name, []).append(figures)
+                outcome.rounds.setdefault(name, []).append(found)
         print(f"  round {number + 1}", flush=True)
     for server in takers:
         if ratios := outcome.ratios(server.name):
@@ -117,49 +125,16 @@ def _left_out(server: servers.Server) -> str:
     return "never calls close() of what the application returns, as PEP 3333 demands: shown, not compared"
 
 
-def _write(
-    outcomes: list[Outcome], notes: list[str], rounds: int, takers: list[servers.Server], complete: bool
-) -> None:
-    """After every scenario, so that a run that is cut short leaves what it has found.
-
-    Only a run of everything writes `results.md` and the charts; others `last.md`.
-    """
-    if not complete:
-        text = report.markdown(outcomes, _machine(takers), notes, rounds)
-        (servers.BENCH / "last.md").write_text(text)
-        return
+def write_report() -> None:
+    """`results.md` and the charts, from the figures that are kept."""
+    outcomes = figures.load()
     findings = (servers.BENCH / "findings.md").read_text()
-    text = report.markdown(outcomes, _machine(takers), notes, rounds, findings)
-    (servers.BENCH / "results.md").write_text(text)
+    (servers.BENCH / "results.md").write_text(report.markdown(outcomes, findings))
     charts = servers.BENCH / "charts"
     charts.mkdir(exist_ok=True)
     for outcome in outcomes:
         if outcome.scenario.kind not in ("short", "resources"):
             (charts / f"{outcome.scenario.name}.svg").write_text(report.chart(outcome))
-
-
-def _machine(takers: list[servers.Server]) -> dict[str, str]:
-    names = {
-        line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")
-    }
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=servers.BENCH, capture_output=True, text=True
-    )
-    distributions = {server.distribution for server in takers if server.distribution}
-    versions = {f"{name} {servers.version(name)}" for name in distributions}
-    companions = [f"{name} {number}" for name in servers.COMPANIONS if (number := servers.version(name))]
-    python = subprocess.run([str(servers.PYTHON), "-V"], capture_output=True, text=True).stdout.strip()
-    return {
-        "machine": f"{os.cpu_count()} cores, {', '.join(sorted(names))}, Linux {platform.release()}",
-        "commit": commit.stdout.strip() or "unknown",
-        "Python": python.removeprefix("Python "),
-        "rivals": ", ".join(sorted(versions)) or "none",
-        "with": ", ".join(companions) or "nothing else",
-    }
-
-
-def _lines(path: str) -> list[str]:
-    return Path(path).read_text().splitlines()
 
 
 if __name__ == "__main__":

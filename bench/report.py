@@ -40,21 +40,9 @@ MOST_KIB_PER_WEBSOCKET = 8
 MOST_LATE_MS = 250
 
 
-def markdown(
-    outcomes: Sequence[Outcome],
-    machine: dict[str, str],
-    notes: Sequence[str],
-    rounds: int,
-    findings: str = "",
-) -> str:
+def markdown(outcomes: Sequence[Outcome], findings: str = "") -> str:
     """The whole report. `findings`: Markdown about what was not reached, and why."""
-    parts = [
-        "# Results",
-        "",
-        *(f"- {key}: {value}" for key, value in machine.items()),
-        f"- rounds: {rounds}",
-        "",
-    ]
+    parts = ["# Results", "", *_origins(outcomes), ""]
     parts += [
         "The figure to trust is CPU per request: all threads and processes of the server, from the",
         "scheduler's own account. `x` is the median over the rounds of (its CPU per request / Tricorn's in",
@@ -66,9 +54,27 @@ def markdown(
         parts += [findings.strip(), ""]
     for outcome in outcomes:
         parts += _section(outcome)
-    if notes:
-        parts += ["## Left out", "", *(f"- {note}" for note in notes), ""]
     return "\n".join(parts)
+
+
+def _origins(outcomes: Sequence[Outcome]) -> list[str]:
+    """Where the figures come from: what differs from scenario to scenario, with the names of those."""
+    origins = {}
+    for outcome in outcomes:
+        rounds = max((len(rows) for rows in outcome.rounds.values()), default=0)
+        origins[outcome.scenario.name] = outcome.origin | {"rounds": str(rounds)}
+    lines = []
+    for key in dict.fromkeys(key for origin in origins.values() for key in origin):
+        whose: dict[str, list[str]] = {}
+        for name, origin in origins.items():
+            if key in origin:
+                whose.setdefault(origin[key], []).append(name)
+        everywhere = list(whose.values()) == [list(origins)]
+        lines += [
+            f"- {key}: {value}" + ("" if everywhere else f" ({', '.join(names)})")
+            for value, names in whose.items()
+        ]
+    return lines
 
 
 def _targets(outcomes: Sequence[Outcome]) -> list[str]:

@@ -26,6 +26,8 @@ class Outcome:
     failed: dict[str, str] = field(default_factory=dict)
     # Who leaves out a part of the work, and which.
     remiss: dict[str, str] = field(default_factory=dict)
+    # Where, when and with what it was measured.
+    origin: dict[str, str] = field(default_factory=dict)
 
     def middle(self, server: str, figure: str) -> float | None:
         """Median of a figure over the rounds; None where it was not measured."""

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from harness.websocket import frame_bytes
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from bench import chart, measure, report, scenarios, servers, slices
+from bench import chart, figures, measure, report, scenarios, servers, slices
 from bench.load import frames
 from bench.results import Outcome, verdicts
 from bench.scenarios import FAST, RIVALS, Scenario
@@ -89,11 +90,42 @@ def test_a_verdict_names_the_rival_that_comes_nearest(outcome):
 
 
 def test_the_report_shows_every_server_and_why_one_is_missing(outcome):
-    text = report.markdown([outcome], {"machine": "here"}, ["cheroot is not installed"], 3)
+    text = report.markdown([outcome])
     assert "| granian | 2.50 (1.00 to 2.50) | 25.0 | 0 |" in text
     assert "- m0serve: did not start" in text
-    assert "- cheroot is not installed" in text
     assert "**missed**" in text and "reached" in text
+
+
+def test_the_report_says_where_figures_come_from_and_which_are_from_elsewhere(outcome):
+    outcome.origin = {"machine": "here", "commit": "abc"}
+    other = Outcome(named(), rounds={"tricorn": rounds(1)}, origin={"machine": "here", "commit": "def"})
+    other.scenario = replace(other.scenario, name="y")
+    lines = report.markdown([outcome, other]).splitlines()
+    start = lines.index("- machine: here")
+    assert lines[start : start + 5] == [
+        "- machine: here",
+        "- commit: abc (x)",
+        "- commit: def (y)",
+        "- rounds: 3 (x)",
+        "- rounds: 1 (y)",
+    ]
+
+
+def test_figures_are_read_as_they_were_written(outcome, tmp_path):
+    outcome.origin = {"commit": "abc"}
+    outcome.remiss = {"bjoern": "never closes"}
+    outcome.rounds["granian"] = [{"cpu_us": 1 / 3}, {}, {"cpu_us": 2.0, "kib_per_idle_connection": 0.5}]
+    figures.save(outcome, tmp_path)
+    other = named()
+    read = figures.load([replace(other, name="never measured"), outcome.scenario], tmp_path)
+    outcome.rounds["granian"][0]["cpu_us"] = 0.333333
+    assert read == [outcome]
+
+
+def test_figures_of_a_scenario_that_failed_everywhere_are_kept_too(tmp_path):
+    outcome = Outcome(named(), failed={"tricorn": "did not start"})
+    figures.save(outcome, tmp_path)
+    assert figures.load([outcome.scenario], tmp_path) == [outcome]
 
 
 def test_a_chart_is_well_formed_and_escapes_its_words(outcome):
@@ -162,7 +194,7 @@ def test_worker_classes_are_compared_with_each_other_and_are_no_rivals():
     )
     outcome.scenario = next(scenario for scenario in scenarios.SCENARIOS if scenario.name == "classes")
     assert outcome.ratios("gunicorn gevent", base="tricorn gevent") == [10, 20]
-    text = report.markdown([outcome], {}, [], 2)
+    text = report.markdown([outcome])
     assert "| CPU of tricorn gevent / sync on hello | 1.30 | <= 1.2 | **missed** |" in text
     assert "| CPU of tricorn eventlet / sync on hello | 1.50 | <= 1.6 | reached |" in text
     assert "| CPU of gunicorn gevent / tricorn gevent on hello | 15.0 | >= 12 | reached |" in text
@@ -177,7 +209,7 @@ def test_the_latest_event_of_any_round_counts_and_so_does_a_stream_that_broke_of
     late = [{"late_max_ms": 20, "errors": 0}, {"late_max_ms": 260, "errors": 0}]
     broken = [{"late_max_ms": 20, "errors": 1}]
     outcome = Outcome(scenario, rounds={"tricorn": late, "tricorn gevent": broken, "granian": late})
-    text = report.markdown([outcome], {}, [], 2)
+    text = report.markdown([outcome])
     assert "the latest of tricorn asgi | 260 ms | <= 250 ms | **missed** |" in text
     assert "the latest of tricorn gevent | 20 ms | <= 250 ms | **missed** |" in text
     assert "the latest of granian" not in text
@@ -187,7 +219,7 @@ def test_the_latest_event_of_any_round_counts_and_so_does_a_stream_that_broke_of
 def test_memory_of_an_idle_websocket_is_judged():
     scenario = next(scenario for scenario in scenarios.SCENARIOS if scenario.name == "websockets")
     outcome = Outcome(scenario, rounds={"tricorn": [{"kib_per_idle_websocket": 8.5}]})
-    text = report.markdown([outcome], {}, [], 1)
+    text = report.markdown([outcome])
     assert "| KiB per idle WebSocket | 8.50 | <= 8 | **missed** |" in text
 
 
@@ -232,7 +264,7 @@ def test_a_rival_that_leaves_work_out_is_shown_and_not_compared(outcome):
     outcome.remiss = {"bjoern": "never closes"}
     found = {verdict.about: verdict for verdict in verdicts(outcome)}
     assert (found[RIVALS].nearest, found[RIVALS].ratio) == ("granian", 2.5) and FAST not in found
-    text = report.markdown([outcome], {}, [], 3)
+    text = report.markdown([outcome])
     assert "- bjoern: never closes" in text and "| bjoern | 1.20" in text
 
 
@@ -243,7 +275,7 @@ def test_what_is_left_of_a_rate_is_judged_by_the_rounds_own_measure(name, figure
     scenario = scenarios.chosen([name])[0]
     for share, word in ((wanted - 1.0, "**missed**"), (wanted + 1.0, "reached")):
         rounds = [{"rps": 50.0, figure: share}, {"rps": 90.0, figure: share}]
-        text = report.markdown([Outcome(scenario, {"tricorn": rounds})], {}, [], 2)
+        text = report.markdown([Outcome(scenario, {"tricorn": rounds})])
         assert f"| {share:.0f} % | >= {wanted} % | {word} |" in text
 
 

@@ -11,6 +11,7 @@ import contextvars
 
 from tricorn import _core
 from tricorn.workers.base import EngineWorker
+from tricorn.workers.blocks import sent_blocks
 
 # Seconds between two looks at deadlines, the heartbeat and the end.
 ATTEND_EVERY = 0.25
@@ -130,21 +131,12 @@ class GreenWorker(EngineWorker):
         except BaseException:
             # A timeout of the loop's, say, that the application let through: answered and logged as an error.
             pass
-        if not self.flushing:
-            self.flush_soon()
+        self.flush_soon()
         return True
 
     def stream(self, call):
-        error = None
-        try:
-            for block in call.blocks:
-                if not call.write(block):
-                    break
-                self.flush_soon()
-        except BaseException as raised:
-            error = raised
-        block = None
-        call.end(error)
+        for _ in sent_blocks(call):
+            self.flush_soon()
 
     def wait(self, key):
         """In a request's green thread: until the engine reports the exchange."""

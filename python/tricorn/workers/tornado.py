@@ -10,6 +10,7 @@ import contextvars
 
 from tricorn import _core
 from tricorn.workers.aio import LoopWorker
+from tricorn.workers.blocks import sent_blocks
 from tricorn.workers.requirements import need
 
 
@@ -107,17 +108,9 @@ class TornadoWorker(LoopWorker):
 
     def stream(self, call):
         """Yields the call's key where it has to wait for its client."""
-        error = None
-        try:
-            for block in call.blocks:
-                if not call.write(block):
-                    break
-                while not call.has_room():
-                    yield call.key
-        except BaseException as raised:
-            error = raised
-        block = None
-        call.end(error)
+        for _ in sent_blocks(call):
+            while not call.has_room():
+                yield call.key
 
 
 def unwrapped(application):
