@@ -128,6 +128,20 @@ def test_figures_of_a_scenario_that_failed_everywhere_are_kept_too(tmp_path):
     assert figures.load([outcome.scenario], tmp_path) == [outcome]
 
 
+def test_the_results_are_those_of_the_figures_that_are_kept():
+    known = {scenario.name for scenario in scenarios.SCENARIOS}
+    assert {path.stem for path in figures.FOLDER.glob("*.json")} <= known
+    outcomes = figures.load()
+    findings = (BENCH / "findings.md").read_text()
+    assert (BENCH / "results.md").read_text() == report.markdown(outcomes, findings)
+    charts = {
+        f"{outcome.scenario.name}.svg": report.chart(outcome)
+        for outcome in outcomes
+        if outcome.scenario.kind not in ("short", "resources")
+    }
+    assert {path.name: path.read_text() for path in (BENCH / "charts").iterdir()} == charts
+
+
 def test_a_chart_is_well_formed_and_escapes_its_words(outcome):
     root = ElementTree.fromstring(chart.bars("a < b", "per second", [("tricorn", 3.0), ("x&y", 1.0)]))
     said = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
