@@ -13,6 +13,9 @@ import pytest
 
 CORPORA = Path(__file__).resolve().parents[3] / "shared" / "corpora"
 LATER = {"proxy-protocol", "uwsgi"}
+# Seconds for an answer. The runner waits for the port of a server and not for its workers, which can need
+# more than its own second to start while other tests use both cores.
+PATIENCE = 3
 
 # Case -> why Tricorn's own choice is kept. All but the first are Gunicorn's choices as well.
 ON_PURPOSE = {
@@ -35,8 +38,9 @@ def judge(arguments, application, tmp_path):
     command = f"{sys.executable} -m tricorn {arguments} -w 2"
     command += f" -b 127.0.0.1:{{port}} {{flags}} {application}"
     results = tmp_path / "results.json"
+    options = ["--start", command, "--json", str(results), "--patience", str(PATIENCE)]
     done = subprocess.run(
-        [sys.executable, str(CORPORA / "runner.py"), "--start", command, "--json", str(results), *files],
+        [sys.executable, str(CORPORA / "runner.py"), *options, *files],
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
