@@ -50,11 +50,12 @@ def main() -> int:
     complete = not asked.servers and asked.rounds >= LEAST_ROUNDS and servers.VENV == servers.DEFAULT_VENV
     for scenario in wanted:
         origin = figures.origin(takers, notes)
-        outcomes.append(run(scenario, takers, asked.rounds))
-        outcomes[-1].origin = origin
+        outcome = run(scenario, takers, asked.rounds)
+        outcome.origin = origin
+        outcomes.append(outcome)
         # After every scenario, so that a run that is cut short leaves what it has found.
         if complete:
-            figures.save(outcomes[-1])
+            figures.save(outcome)
             write_report()
         else:
             (servers.BENCH / "last.md").write_text(report.markdown(outcomes))
@@ -130,11 +131,10 @@ def write_report() -> None:
     outcomes = figures.load()
     findings = (servers.BENCH / "findings.md").read_text()
     (servers.BENCH / "results.md").write_text(report.markdown(outcomes, findings))
-    charts = servers.BENCH / "charts"
-    charts.mkdir(exist_ok=True)
-    for outcome in outcomes:
-        if outcome.scenario.kind not in ("short", "resources"):
-            (charts / f"{outcome.scenario.name}.svg").write_text(report.chart(outcome))
+    folder = servers.BENCH / "charts"
+    folder.mkdir(exist_ok=True)
+    for name, text in report.charts(outcomes).items():
+        (folder / name).write_text(text)
 
 
 if __name__ == "__main__":

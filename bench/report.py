@@ -221,6 +221,15 @@ def _sort_key(outcome: Outcome, name: str) -> tuple[int, float]:
     return (0 if is_ours(name) else 1, -value if outcome.scenario.figure == "rps" else value)
 
 
+def charts(outcomes: Sequence[Outcome]) -> dict[str, str]:
+    """SVG by the name of its file, of each scenario that is about one figure."""
+    return {
+        f"{outcome.scenario.name}.svg": chart(outcome)
+        for outcome in outcomes
+        if outcome.scenario.kind not in ("short", "resources")
+    }
+
+
 def chart(outcome: Outcome) -> str:
     """Bars of the figure that the scenario is about; CPU as requests in a second of it."""
     figure = outcome.scenario.figure
