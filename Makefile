@@ -62,7 +62,7 @@ help:
 # ---- what must be there already; each line says what to install
 .PHONY: needs
 needs:
-	@command -v cargo >/dev/null || { echo 'cargo is missing: install the Rust toolchain (https://rustup.rs), 1.88 or newer' >&2; exit 1; }
+	@command -v cargo >/dev/null || { echo 'cargo is missing: install the Rust toolchain (https://rustup.rs), 1.89 or newer' >&2; exit 1; }
 	@command -v cc >/dev/null || { echo 'cc is missing: install a C compiler (Debian: apt-get install gcc libc6-dev)' >&2; exit 1; }
 	@command -v $(PYTHON) >/dev/null || { echo '$(PYTHON) is missing: install Python 3.10 or newer, or name one: make PYTHON=/path/to/python3' >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "$(PYTHON) is $$($(PYTHON) -V): Python 3.10 or newer is needed; name one: make PYTHON=python3.12" >&2; exit 1; }

@@ -139,6 +139,25 @@ def test_many_names_and_values_stay_apart(lasting_app):
             assert (doc["PATH_INFO"][1], doc["QUERY_STRING"][1]) == (f"/environ/{start}", str(start))
 
 
+@pytest.mark.parametrize("length", [1, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 48])
+def test_one_byte_makes_another_value_and_another_name(lasting_app, length):
+    """Whatever a server compares to find what it knows, it compares all of it."""
+    value, name = "v" * length, "X-" + "n" * length
+    with lasting_app.connect() as client:
+
+        def check(name, value):
+            doc = environ_of(client.request("GET", "/environ", [(name, value)]))
+            got = {key: value for key, (_, value) in doc.items() if key.startswith("HTTP_X_")}
+            assert got == {"HTTP_" + name.upper().replace("-", "_"): value}
+
+        for place in range(length):
+            for _ in range(6 if place == 0 else 1):
+                check(name, value)
+            check(name, value[:place] + "w" + value[place + 1 :])
+            check(name[: place + 2] + "m" + name[place + 3 :], value)
+            check(name, value)
+
+
 def test_http_1_0_is_told(app):
     assert environ_of(app.request("GET", "/environ", version="HTTP/1.0"))["SERVER_PROTOCOL"][1] == "HTTP/1.0"
 

@@ -125,6 +125,33 @@ def test_wrong_heads_become_one_500(app, head):
         assert b"hello" not in client.read_to_end()
 
 
+@pytest.mark.servers("tricorn")
+def test_objects_that_come_again_mean_what_they_meant(app):
+    """A server may know them by then: it must not matter what they came with."""
+    type_, length, blanks = ("Content-Type", "text/plain"), ("Content-Length", "5"), ("X-Blanks", "kept")
+    cases = [
+        ("200", "type,length", 200, [type_, length]),
+        ("200", "length,type,blanks", 200, [length, type_, blanks]),
+        ("204", "type,length", 204, [type_]),
+        ("404", "blanks,length,length", 404, [blanks, length]),
+        ("200", "length,other length", 500, None),
+        ("200", "type,split", 500, None),
+        ("200", "type,wide", 500, None),
+        ("200", "type,length,close", 200, [type_, length]),
+    ]
+    for status, fields, expected_status, expected in cases * 4 + cases[:1] * 100 + cases:
+        query = f"status={status}&fields={fields.replace(' ', '+')}"
+        response = app.request("GET", f"/same_objects?{query}")
+        ours = ("Server", "Date", "Connection")
+        own = [field for field in response.fields if field[0] not in ours]
+        assert response.status == expected_status, query
+        if expected is not None:
+            assert own == expected, query
+        if "close" in fields:
+            assert response.get("Connection") == "close"
+        assert response.get("X-Split") is None
+
+
 def test_a_refused_value_is_not_logged(server, worker):
     app = server.start("wsgi_app:app", worker=worker)
     assert app.request("GET", "/heads?head=value+lf").status == 500

@@ -1,6 +1,7 @@
 //! Character classes of RFC 9110 and RFC 9112 as one table, and the scans over them.
 //!
 //! Invariant: every scan looks at each byte once and stops at the first byte outside its class.
+use wide::u8x16;
 
 /// `tchar` (RFC 9110, 5.6.2).
 pub(crate) const TOKEN: u8 = 1;
@@ -115,43 +116,103 @@ pub(crate) fn is_name(name: &[u8], known: &[u8]) -> bool {
     same
 }
 
-/// Bytes that are judged at once; compilers turn the judgement into vector instructions.
-const BLOCK: usize = 16;
+/// Tells most names apart from those it was made of in a few instructions, by length and first letter.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NameFilter {
+    /// A bit for each length, the highest for all from there on.
+    lengths: u64,
+    initials: u32,
+}
 
-/// The place of the first byte in the block for which `stops` holds; it must not branch.
-#[inline(always)]
-fn first_in_block(block: &[u8; BLOCK], stops: impl Fn(u8) -> bool) -> Option<usize> {
-    // A plain loop, because `array::map` stays scalar.
-    let mut marks = [0u8; BLOCK];
-    for (mark, &byte) in marks.iter_mut().zip(block) {
-        *mark = if stops(byte) { 0xff } else { 0 };
-    }
-    let (low, high) = marks.split_at(BLOCK / 2);
-    for (half, offset) in [(low, 0), (high, BLOCK / 2)] {
-        let half = <[u8; BLOCK / 2]>::try_from(half).map_or(0, u64::from_le_bytes);
-        if half != 0 {
-            return Some(offset + (half.trailing_zeros() / 8) as usize);
+impl NameFilter {
+    pub(crate) const fn new() -> Self {
+        NameFilter {
+            lengths: 0,
+            initials: 0,
         }
     }
-    None
+
+    pub(crate) const fn with(self, name: &[u8]) -> Self {
+        NameFilter {
+            lengths: self.lengths | Self::length_bit(name),
+            initials: self.initials | Self::initial_bit(name),
+        }
+    }
+
+    /// `false`: `name` is none of them, in any case.
+    #[inline(always)]
+    pub(crate) const fn may_hold(self, name: &[u8]) -> bool {
+        self.lengths & Self::length_bit(name) != 0 && self.initials & Self::initial_bit(name) != 0
+    }
+
+    #[inline(always)]
+    const fn length_bit(name: &[u8]) -> u64 {
+        1 << if name.len() < 63 { name.len() } else { 63 }
+    }
+
+    /// Both cases of a letter have the same low bits.
+    #[inline(always)]
+    const fn initial_bit(name: &[u8]) -> u32 {
+        match name {
+            [initial, ..] => 1 << (*initial & 31),
+            [] => 0,
+        }
+    }
+}
+
+/// Bytes that are judged at once.
+const BLOCK: usize = 16;
+
+/// Which bytes of a block may not stand in a field value (a tab may, all the same): one bit each, the lowest for the first.
+#[inline(always)]
+fn outside_value(block: &[u8; BLOCK]) -> u32 {
+    let bytes = u8x16::new(*block);
+    let is_control = bytes.min(u8x16::splat(b' ' - 1)).simd_eq(bytes);
+    (is_control | bytes.simd_eq(u8x16::splat(0x7f))).to_bitmask()
+}
+
+/// Which bytes of a block are no letters, digits or hyphens, as those of most names are.
+#[inline(always)]
+fn outside_usual_name(block: &[u8; BLOCK]) -> u32 {
+    let bytes = u8x16::new(*block);
+    let among = |offset: u8x16, count: u8| offset.min(u8x16::splat(count - 1)).simd_eq(offset);
+    let is_letter = among((bytes | u8x16::splat(0x20)) - u8x16::splat(b'a'), 26);
+    let is_digit = among(bytes - u8x16::splat(b'0'), 10);
+    let usual = is_letter | is_digit | bytes.simd_eq(u8x16::splat(b'-'));
+    usual.to_bitmask() ^ 0xffff
+}
+
+/// The first byte that `outside` marks, or the end. `None`: there is less than a block.
+#[inline(always)]
+fn scan(bytes: &[u8], outside: impl Fn(&[u8; BLOCK]) -> u32) -> Option<usize> {
+    let (blocks, _) = bytes.as_chunks();
+    for (index, block) in blocks.iter().enumerate() {
+        let marks = outside(block);
+        if marks != 0 {
+            return Some(index * BLOCK + marks.trailing_zeros() as usize);
+        }
+    }
+    // The last block, some of it for the second time: its first bytes are not marked.
+    let last = outside(bytes.last_chunk()?);
+    let place = (last.trailing_zeros() as usize).min(BLOCK);
+    Some(bytes.len() - BLOCK + place)
 }
 
 /// How many leading bytes may stand in a field value.
 #[inline]
 pub(crate) fn value_run(bytes: &[u8]) -> usize {
     let mut at = 0;
-    while let Some(block) = bytes.get(at..).and_then(|rest| rest.first_chunk::<BLOCK>()) {
-        let Some(place) = first_in_block(block, |byte| (byte < b' ') | (byte == 0x7f)) else {
-            at += BLOCK;
-            continue;
+    while let Some(rest) = bytes.get(at..) {
+        at += match scan(rest, outside_value) {
+            Some(place) => place,
+            None => return at + run(rest, VALUE),
         };
-        at += place;
         if bytes.get(at) != Some(&b'\t') {
             return at;
         }
         at += 1;
     }
-    at + bytes.get(at..).map_or(0, |rest| run(rest, VALUE))
+    at
 }
 
 #[inline(always)]
@@ -162,23 +223,10 @@ pub(crate) fn is_blank(byte: u8) -> bool {
 /// The length of the name at the start of a field line, when a colon ends it, and whether it holds an underscore.
 #[inline(always)]
 fn name_before_colon(line: &[u8]) -> Option<(usize, bool)> {
-    // Most names are letters, digits and hyphens; the table decides about the others.
-    let usual = |byte: u8| {
-        let is_letter = (byte | 0x20).wrapping_sub(b'a') < 26;
-        let is_digit = byte.wrapping_sub(b'0') < 10;
-        is_letter | is_digit | (byte == b'-')
-    };
-    let mut at = 0;
-    while let Some(block) = line.get(at..).and_then(|rest| rest.first_chunk::<BLOCK>()) {
-        let Some(place) = first_in_block(block, |byte| !usual(byte)) else {
-            at += BLOCK;
-            continue;
-        };
-        at += place;
-        if line.get(at) == Some(&b':') {
-            return (at > 0).then_some((at, false));
-        }
-        break;
+    // The table decides about the unusual ones.
+    let at = scan(line, outside_usual_name).unwrap_or(0);
+    if at > 0 && line.get(at) == Some(&b':') {
+        return Some((at, false));
     }
     let mut classes = 0;
     for (at, &byte) in line.iter().enumerate().skip(at) {
@@ -191,34 +239,32 @@ fn name_before_colon(line: &[u8]) -> Option<(usize, bool)> {
     None
 }
 
-/// A well-formed field line that is there to its end.
-pub(crate) struct FieldLine<'a> {
-    pub name: &'a [u8],
+/// A well-formed field line that is there to its end. All places count from its first byte.
+pub(crate) struct FieldLine {
+    pub name_end: usize,
     pub has_underscore: bool,
-    pub value_start: usize,
     /// Without the blanks around it.
-    pub value: &'a [u8],
+    pub value_start: usize,
+    pub value_end: usize,
     /// Of the whole line with its CRLF.
     pub len: usize,
 }
 
 /// The field line at the start of `bytes`; `None` for anything that is not one, or not wholly there.
 #[inline(always)]
-pub(crate) fn whole_field_line(bytes: &[u8]) -> Option<FieldLine<'_>> {
-    let (name_len, has_underscore) = name_before_colon(bytes)?;
-    let (name, rest) = bytes.split_at_checked(name_len)?;
-    let mut blanks = 1;
-    while rest.get(blanks).is_some_and(|&byte| is_blank(byte)) {
-        blanks += 1;
+pub(crate) fn whole_field_line(bytes: &[u8]) -> Option<FieldLine> {
+    let (name_end, has_underscore) = name_before_colon(bytes)?;
+    let mut value_start = name_end + 1;
+    while bytes.get(value_start).is_some_and(|&byte| is_blank(byte)) {
+        value_start += 1;
     }
-    let tail = rest.get(blanks..)?;
+    let tail = bytes.get(value_start..)?;
     let (value, end) = tail.split_at_checked(value_run(tail))?;
-    let value_start = name_len + blanks;
     end.starts_with(b"\r\n").then(|| FieldLine {
-        name,
+        name_end,
         has_underscore,
         value_start,
-        value: trim_end(value),
+        value_end: value_start + trim_end(value).len(),
         len: value_start + value.len() + 2,
     })
 }
@@ -327,6 +373,22 @@ mod tests {
                     );
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_filter_holds_its_names_in_any_case() {
+        let long = "x-".repeat(40);
+        let names = ["host", "content-length", long.as_str()];
+        let filter = names.iter().fold(NameFilter::new(), |filter, name| {
+            filter.with(name.as_bytes())
+        });
+        for name in names {
+            assert!(filter.may_hold(name.as_bytes()));
+            assert!(filter.may_hold(name.to_ascii_uppercase().as_bytes()));
+        }
+        for other in ["", "hos", "accept", "user-agent", "sec-fetch-mode"] {
+            assert!(!filter.may_hold(other.as_bytes()), "{other}");
         }
     }
 

@@ -3,6 +3,8 @@ use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 
+use crate::grammar::NameFilter;
+
 /// Setting `header_map`: what becomes of field names with an underscore.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HeaderMap {
@@ -93,13 +95,10 @@ impl Policy {
         }
     }
 
-    /// Which lengths the names of `secure_scheme_headers` have: a bit each, 63 for all from there on.
-    pub(crate) fn scheme_header_lengths(&self) -> u64 {
-        let lengths = self
-            .secure_scheme_headers
-            .iter()
-            .map(|(name, _)| name.len());
-        lengths.fold(0, |bits, length| bits | 1 << length.min(63))
+    /// The filter, with `secure_scheme_headers` in it.
+    pub(crate) fn with_scheme_headers(&self, filter: NameFilter) -> NameFilter {
+        let names = self.secure_scheme_headers.iter();
+        names.fold(filter, |filter, (name, _)| filter.with(name.as_bytes()))
     }
 
     /// May a trusted peer send this underscore name? `name` in any case.

@@ -5,12 +5,14 @@
 //! Source: RFC 9112, 4, 6 and 9; RFC 9110, 6.4.1 and 15; Gunicorn's list of dropped fields.
 mod body;
 mod page;
+mod ready;
 mod reason;
 
 use alloc::vec::Vec;
 
 pub use body::{BodyEncoder, BodyKind, BodyPlan};
 pub use page::error_page;
+pub use ready::ReadyField;
 pub use reason::{reason, status_line};
 
 use crate::grammar::{decimal, is_name, is_token, is_value, trim};

@@ -3,7 +3,8 @@ use std::fs::File;
 
 use rustix::event::PollFlags;
 use tricorn_proto::response::{
-    BodyEncoder, HeadEncoder, ResponseContext, Status, error_page, informational, trailer_fields,
+    BodyEncoder, HeadEncoder, ReadyField, ResponseContext, Status, error_page, informational,
+    trailer_fields,
 };
 use tricorn_proto::{AppFault, Reject};
 
@@ -92,6 +93,16 @@ impl Exchange {
             _ => Err(AppFault {
                 message: "a field outside of a response head".into(),
             }),
+        }
+    }
+
+    /// As `head_field`, for a field that was checked before. `false`: it is for `head_field` to decide about.
+    #[inline]
+    pub fn ready_field(&mut self, field: &ReadyField) -> bool {
+        let parts = &mut *self.parts;
+        match &mut parts.response {
+            Response::Begun(encoder) => encoder.ready_field(&mut parts.out, field),
+            _ => false,
         }
     }
 

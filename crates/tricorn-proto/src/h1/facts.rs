@@ -2,7 +2,7 @@
 //!
 //! Each rule refuses as soon as the field that breaks it is complete.
 //! Source: RFC 9112, 6 and 9.3; RFC 9110, 10.1.1; settings header_map, forwarder_headers, secure_scheme_headers.
-use crate::grammar::{self, decimal, is_name, trim};
+use crate::grammar::{self, NameFilter, decimal, is_name, trim};
 use crate::head::{Framing, Head, Scheme, Span};
 use crate::policy::{HeaderMap, PeerTrust, Policy};
 use crate::reject::{Reject, RejectKind};
@@ -32,15 +32,14 @@ pub(super) enum Verdict {
 }
 
 impl Facts {
-    /// Can a field of that name, without underscore and no scheme header, say anything to [`Facts::note`]?
-    #[inline(always)]
-    pub(super) fn concerns(name: &[u8]) -> bool {
-        let initial = name.first().map_or(0, |&byte| byte | 0x20);
-        matches!(
-            (name.len(), initial),
-            (4, b'h') | (6, b'e') | (10 | 12 | 14, b'c') | (17, b't')
-        )
-    }
+    /// Names, without underscore and no scheme headers, that can say anything to [`Facts::note`].
+    pub(super) const TELLING: NameFilter = NameFilter::new()
+        .with(b"host")
+        .with(b"expect")
+        .with(b"connection")
+        .with(b"content-type")
+        .with(b"content-length")
+        .with(b"transfer-encoding");
 
     /// Takes note of one field. `value` is trimmed; `has_underscore` speaks of the name.
     pub(super) fn note(
@@ -98,6 +97,11 @@ impl Facts {
     }
 
     fn note_connection(&mut self, value: &[u8]) {
+        // As nearly all browsers say it.
+        if value == b"keep-alive" {
+            self.says_keep_alive = true;
+            return;
+        }
         for option in value.split(|&byte| byte == b',').map(trim) {
             self.says_close |= option.eq_ignore_ascii_case(b"close");
             self.says_keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");

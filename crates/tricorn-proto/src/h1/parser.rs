@@ -165,7 +165,8 @@ impl HeadParser {
     }
 
     /// Takes whole, well-formed lines at full speed and stops in front of anything else, which the automaton then
-    /// meets again from its first byte on.
+    /// meets again from its first byte on. Not inlined: it needs all registers for itself.
+    #[inline(never)]
     fn whole_lines(
         &mut self,
         buf: &[u8],
@@ -174,44 +175,47 @@ impl HeadParser {
         head: &mut Head,
     ) -> Result<(), Reject> {
         let size_limit = policy.field_size_limit();
-        let lines_limit = policy.fields_limit();
-        let scheme_lengths = match trust {
-            PeerTrust::Trusted => policy.scheme_header_lengths(),
-            PeerTrust::Untrusted => 0,
+        let telling = match trust {
+            PeerTrust::Trusted => policy.with_scheme_headers(Facts::TELLING),
+            PeerTrust::Untrusted => Facts::TELLING,
         };
-        let base = self.base;
-        let span = |start: usize, end: usize| Span {
-            start: (start - base) as u32,
-            end: (end - base) as u32,
-        };
-        let mut at = self.at;
-        while self.lines < lines_limit && at - base <= LARGEST_HEAD {
-            let found = buf.get(at..).and_then(grammar::whole_field_line);
-            let Some(line) = found.filter(|line| line.len <= size_limit) else {
-                break;
+        // From here on, places count from the request line, as spans do.
+        let lines = buf.get(self.base..).unwrap_or(&[]);
+        let lines = &lines[..lines.len().min(LARGEST_HEAD)];
+        let (start, mut at) = (self.at, self.at - self.base);
+        let mut left = policy.fields_limit().saturating_sub(self.lines);
+        let mut last = self.line..self.name_end;
+        while left > 0
+            && let Some(rest) = lines.get(at..)
+            && let Some(line) = grammar::whole_field_line(rest)
+            && line.len <= size_limit
+        {
+            left -= 1;
+            let span = |start: usize, end: usize| Span {
+                start: (at + start) as u32,
+                end: (at + end) as u32,
             };
-            self.lines += 1;
-            (self.line, self.name_end) = (at, at + line.name.len());
-            let value = span(
-                at + line.value_start,
-                at + line.value_start + line.value.len(),
-            );
             let field = Field {
-                name: span(at, at + line.name.len()),
-                value,
+                name: span(0, line.name_end),
+                value: span(line.value_start, line.value_end),
             };
+            last = at..at + line.name_end;
             at += line.len;
-            let may_tell_scheme = scheme_lengths >> line.name.len().min(63) & 1 != 0;
-            if may_tell_scheme || line.has_underscore || Facts::concerns(line.name) {
-                let flags = (value, line.has_underscore);
-                let noted = (line.name, line.value);
+            let name = &rest[..line.name_end];
+            if line.has_underscore || telling.may_hold(name) {
+                let noted = (name, &rest[line.value_start..line.value_end]);
+                let flags = (field.value, line.has_underscore);
                 if let Verdict::Drop = self.facts.note(noted, flags, self.version, policy, trust)? {
                     continue;
                 }
             }
             head.fields.push(field);
         }
-        self.at = at;
+        self.at = self.base + at;
+        if self.at > start {
+            (self.line, self.name_end) = (self.base + last.start, self.base + last.end);
+            self.lines = policy.fields_limit() - left;
+        }
         Ok(())
     }
 

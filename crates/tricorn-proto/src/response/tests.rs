@@ -425,3 +425,67 @@ fn the_error_page_is_the_originals_with_the_right_reason() {
     error_page(&mut latin, &Reject::method(b"\xe9"));
     assert!(latin.windows(5).any(|bytes| bytes == b";\xe9&#x"));
 }
+
+/// A head of these fields, those that are ready put as such; and how many were.
+fn head_of_ready(status: &str, fields: &[(&str, &str)]) -> (Result<String, AppFault>, usize) {
+    let mut out = Vec::new();
+    let parsed = Status::parse(status.as_bytes()).expect("a status");
+    let mut encoder = HeadEncoder::begin(&mut out, &GET, parsed, &SIGNATURE);
+    let mut ready = 0;
+    for (name, value) in fields {
+        let (name, value) = (name.as_bytes(), value.as_bytes());
+        let before = out.len();
+        if ReadyField::new(name, value).is_some_and(|field| encoder.ready_field(&mut out, &field)) {
+            ready += 1;
+            continue;
+        }
+        assert_eq!(out.len(), before);
+        if let Err(fault) = encoder.field(&mut out, name, value) {
+            return (Err(fault), ready);
+        }
+    }
+    encoder.end(&mut out, Some(5));
+    (Ok(String::from_utf8(out).unwrap()), ready)
+}
+
+#[test]
+fn a_ready_field_makes_the_head_that_the_field_makes() {
+    let fields = [
+        ("X-One", "1"),
+        ("x-blanks", " \t kept\t"),
+        ("X-Empty", ""),
+        ("Content-Length", "5"),
+        ("content-length", " 05 "),
+        ("Content-Length", "6"),
+        ("Content-Length", "five"),
+        ("Connection", "close"),
+        ("Keep-Alive", "1"),
+        ("Server", "mine"),
+        ("Date", "now"),
+        ("Upgrade", "websocket"),
+        ("Transfer-Encoding", "chunked"),
+        ("X:Y", "1"),
+        ("", "1"),
+        ("X-Split", "a\r\nb"),
+    ];
+    for status in ["200 OK", "204 No Content", "101 Switching Protocols"] {
+        for one in fields {
+            for other in fields {
+                let both = [one, other];
+                let expected = head(&GET, status, &both, Some(5)).map(|(head, _)| head);
+                assert_eq!(
+                    head_of_ready(status, &both).0,
+                    expected,
+                    "{status} {both:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn ordinary_fields_and_a_first_length_are_ready() {
+    let fields = [("Content-Type", "a/b"), ("Content-Length", "5")];
+    assert_eq!(head_of_ready("200 OK", &fields).1, 2);
+    assert_eq!(head_of_ready("204 No Content", &fields).1, 1);
+}

@@ -12,6 +12,7 @@ mod file_wrapper;
 mod hooks;
 mod input;
 mod kit;
+mod ready;
 mod request;
 mod response;
 mod shapes;

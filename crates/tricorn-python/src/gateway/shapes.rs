@@ -4,7 +4,7 @@
 //! has the names already, and the values that came last (target and address of the peer among them); what is different
 //! is set in the copy. Invariants: a copy never holds a value that is not this request's; secrets are never kept; the number of shapes, of their names
 //! and the size of their values are bounded, so peers can only push one another's shapes out.
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -33,8 +33,8 @@ struct Field {
     spelled: Box<[u8]>,
     key: Py<PyString>,
     kind: NameKind,
-    /// What the template has for it; `None` where nothing is kept.
-    value: Option<Py<PyString>>,
+    /// The bytes of what the template has for it; `None` where nothing is kept.
+    kept: Option<Box<[u8]>>,
     misses: u8,
 }
 
@@ -97,14 +97,29 @@ struct Place {
     candidate: u64,
 }
 
+impl Place {
+    #[inline]
+    fn fitting(&mut self, exchange: &Exchange) -> Option<&mut Shape> {
+        let shape = self.shape.as_deref_mut()?;
+        if !shape.fits(exchange) {
+            return None;
+        }
+        self.candidate = 0;
+        Some(shape)
+    }
+}
+
 pub struct Shapes {
     places: RefCell<Vec<Place>>,
+    /// The place that had the shape of the last head: the next one is likely of the same client or its like.
+    last: Cell<usize>,
 }
 
 impl Shapes {
     pub fn new() -> Self {
         Shapes {
             places: RefCell::new((0..SHAPES).map(|_| Place::default()).collect()),
+            last: Cell::new(0),
         }
     }
 
@@ -122,14 +137,16 @@ impl Shapes {
         if head.fields.len() > MOST_NAMES {
             return Ok(None);
         }
-        let mark = mark(head);
         let mut places = self.places.borrow_mut();
+        let last = self.last.get();
+        if let Some(shape) = places[last].fitting(exchange) {
+            return shape.fill(exchange, values, parts, last).map(Some);
+        }
+        let mark = mark(head);
         let index = (mark >> 32) as usize & (SHAPES - 1);
         let place = &mut places[index];
-        if let Some(shape) = &mut place.shape
-            && shape.fits(exchange)
-        {
-            place.candidate = 0;
+        if let Some(shape) = place.fitting(exchange) {
+            self.last.set(index);
             return shape.fill(exchange, values, parts, index).map(Some);
         }
         if std::mem::replace(&mut place.candidate, mark) == mark {
@@ -201,7 +218,7 @@ impl Shape {
                 spelled: spelled.into(),
                 key: key.unbind(),
                 kind,
-                value: None,
+                kept: None,
                 misses: 0,
             });
         }
@@ -220,7 +237,7 @@ impl Shape {
         let mut pairs = self.fields.iter().zip(&head.fields);
         self.fields.len() == head.fields.len()
             && self.arrival.fits(exchange)
-            && pairs.all(|(known, field)| *known.spelled == *head.slice(field.name))
+            && pairs.all(|(known, field)| text::same(&known.spelled, head.slice(field.name)))
     }
 
     fn fill<'py>(
@@ -242,8 +259,8 @@ impl Shape {
         let environ = copy(template)?;
         for (known, field) in self.fields.iter_mut().zip(&head.fields) {
             let bytes = head.slice(field.value);
-            if let Some(kept) = &known.value
-                && text::as_latin1(kept.bind(py)) == Some(bytes)
+            if let Some(kept) = &known.kept
+                && text::same(kept, bytes)
             {
                 known.misses = 0;
                 continue;
@@ -259,7 +276,7 @@ impl Shape {
             if known.misses == MISSES {
                 known.misses = 0;
                 set(template, key, &value)?;
-                known.value = Some(value.unbind());
+                known.kept = Some(bytes.into());
             }
         }
         let again = !has_target && self.target.comes_again(head.target());

@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 use tricorn_proto::AppFault;
 
+use super::ready;
 use super::response::{OwnedField, Response, State, Unsent, finished};
 use super::text::{self, repr};
 
@@ -331,6 +332,9 @@ fn encode(
             };
             return Err(Fault::NotAString(wrong.to_owned().unbind()));
         };
+        if !keep && ready::put(exchange, name, value) {
+            continue;
+        }
         let refused = |fault| Fault::Field(name.to_owned().into_any().unbind(), fault);
         let name_bytes = text::as_latin1(&name).ok_or_else(|| refused(None))?;
         let value_bytes = text::as_latin1(&value)

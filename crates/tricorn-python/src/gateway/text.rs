@@ -65,6 +65,23 @@ pub fn repr(value: &Bound<'_, PyAny>) -> String {
     )
 }
 
+/// Are they equal? Without a call, which costs more than it takes to compare what is as short as names and values are.
+#[inline(always)]
+pub fn same(one: &[u8], other: &[u8]) -> bool {
+    // Both ends, which may overlap.
+    fn ends<const N: usize>(one: &[u8], other: &[u8]) -> bool {
+        one.first_chunk::<N>() == other.first_chunk() && one.last_chunk::<N>() == other.last_chunk()
+    }
+    one.len() == other.len()
+        && match one.len() {
+            0..4 => one.iter().zip(other).all(|(a, b)| a == b),
+            4..8 => ends::<4>(one, other),
+            8..16 => ends::<8>(one, other),
+            16..=32 => ends::<16>(one, other),
+            _ => one == other,
+        }
+}
+
 /// Hash for small direct-mapped caches: fast, and collisions only evict.
 #[inline]
 pub fn hash(bytes: &[u8]) -> usize {
