@@ -25,15 +25,19 @@ struct Entry {
     field: ReadyField,
 }
 
-#[derive(Default)]
 struct Slot {
     entry: Option<Entry>,
     misses: u8,
 }
 
+const EMPTY: Slot = Slot {
+    entry: None,
+    misses: 0,
+};
+
 thread_local! {
     /// One per thread: nothing guards it but the borrow.
-    static SLOTS: RefCell<[Slot; ENTRIES]> = const { RefCell::new([const { Slot { entry: None, misses: 0 } }; ENTRIES]) };
+    static SLOTS: RefCell<[Slot; ENTRIES]> = const { RefCell::new([EMPTY; ENTRIES]) };
 }
 
 /// Adds a field to the head. `false`: it is not known, or for [`Exchange::head_field`] to decide about.
