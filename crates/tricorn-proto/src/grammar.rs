@@ -1,6 +1,6 @@
 //! Character classes of RFC 9110 and RFC 9112 as one table, and the scans over them.
 //!
-//! Invariant: every scan looks at each byte once and stops at the first byte outside its class.
+//! Invariant: every scan stops at the first byte outside its class, in time that is linear in the bytes before it.
 use wide::u8x16;
 
 /// `tchar` (RFC 9110, 5.6.2).

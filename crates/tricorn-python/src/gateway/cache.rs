@@ -165,6 +165,7 @@ pub fn kind_of(name: &[u8]) -> NameKind {
         12 if is(b"content-type") => NameKind::Content,
         14 if is(b"content-length") => NameKind::Content,
         6 if is(b"cookie") => NameKind::Secret,
+        10 if is(b"set-cookie") => NameKind::Secret,
         13 if is(b"authorization") => NameKind::Secret,
         19 if is(b"proxy-authorization") => NameKind::Secret,
         _ => NameKind::Plain,

@@ -1,8 +1,8 @@
 //! Response fields that come again as the very same objects: literals of the application and its framework.
 //!
 //! A str never changes, so that its identity says what it was found to say before. Invariants: an entry keeps its objects
-//! alive, or their addresses could come to mean others; the number of entries and their size are bounded; no Python code runs
-//! here.
+//! alive, or their addresses could come to mean others; secrets are never kept; the number of entries and their size are
+//! bounded; no Python code runs here.
 use std::cell::RefCell;
 
 use pyo3::prelude::*;
@@ -10,6 +10,7 @@ use pyo3::types::PyString;
 use tricorn_engine::Exchange;
 use tricorn_proto::response::ReadyField;
 
+use super::cache::{NameKind, kind_of};
 use super::text;
 
 const ENTRIES: usize = 64;
@@ -77,7 +78,10 @@ impl Entry {
             return None;
         }
         let (name_bytes, value_bytes) = (text::as_latin1(name)?, text::as_latin1(value)?);
-        if name_bytes.len() > LONGEST_NAME || value_bytes.len() > LONGEST_VALUE {
+        if name_bytes.len() > LONGEST_NAME
+            || value_bytes.len() > LONGEST_VALUE
+            || kind_of(name_bytes) == NameKind::Secret
+        {
             return None;
         }
         Some(Entry {

@@ -337,13 +337,12 @@ fn encode(
         }
         let refused = |fault| Fault::Field(name.to_owned().into_any().unbind(), fault);
         let name_bytes = text::as_latin1(&name).ok_or_else(|| refused(None))?;
-        let value_bytes = text::as_latin1(&value)
-            .map(trimmed)
-            .ok_or_else(|| refused(None))?;
+        let value_bytes = text::as_latin1(&value).ok_or_else(|| refused(None))?;
         exchange
             .head_field(name_bytes, value_bytes)
             .map_err(|fault| refused(Some(fault)))?;
         if keep {
+            let value_bytes = trimmed(value_bytes);
             kept.push((name_bytes.to_vec(), value_bytes.to_vec()));
             if name_bytes.eq_ignore_ascii_case(b"content-length") {
                 response_length = core::str::from_utf8(value_bytes)
