@@ -1,6 +1,6 @@
 //! What parsing a head and encoding a response cost. `cargo bench -p tricorn-proto`
 use divan::{Bencher, black_box};
-use tricorn_proto::h1::{BodyDecoder, BodyStep, HeadParser};
+use tricorn_proto::h1::{BodyDecoder, BodyStep, Familiar, HeadParser};
 use tricorn_proto::response::{BodyEncoder, HeadEncoder, ResponseContext, Signature, Status};
 use tricorn_proto::{Framing, Head, PeerTrust, Policy};
 
@@ -29,8 +29,9 @@ fn head_of_16_browser_fields_from_a_trusted_peer(bencher: Bencher) {
 fn parse(bencher: Bencher, raw: &[u8], trust: PeerTrust) {
     let policy = Policy::default();
     let (mut parser, mut head) = (HeadParser::default(), Head::default());
+    let mut familiar = Familiar::default();
     bencher.bench_local(|| {
-        let consumed = parser.parse(black_box(raw), &policy, trust, &mut head);
+        let consumed = parser.parse(black_box(raw), &policy, trust, &mut head, &mut familiar);
         assert_eq!(consumed, Ok(Some(raw.len())));
         black_box(&head);
     });

@@ -161,11 +161,11 @@ impl NameFilter {
 }
 
 /// Bytes that are judged at once.
-const BLOCK: usize = 16;
+pub(crate) const BLOCK: usize = 16;
 
 /// Which bytes of a block may not stand in a field value (a tab may, all the same): one bit each, the lowest for the first.
 #[inline(always)]
-fn outside_value(block: &[u8; BLOCK]) -> u32 {
+pub(crate) fn outside_value(block: &[u8; BLOCK]) -> u32 {
     let bytes = u8x16::new(*block);
     let is_control = bytes.min(u8x16::splat(b' ' - 1)).simd_eq(bytes);
     (is_control | bytes.simd_eq(u8x16::splat(0x7f))).to_bitmask()
@@ -173,7 +173,7 @@ fn outside_value(block: &[u8; BLOCK]) -> u32 {
 
 /// Which bytes of a block are no letters, digits or hyphens, as those of most names are.
 #[inline(always)]
-fn outside_usual_name(block: &[u8; BLOCK]) -> u32 {
+pub(crate) fn outside_usual_name(block: &[u8; BLOCK]) -> u32 {
     let bytes = u8x16::new(*block);
     let among = |offset: u8x16, count: u8| offset.min(u8x16::splat(count - 1)).simd_eq(offset);
     let is_letter = among((bytes | u8x16::splat(0x20)) - u8x16::splat(b'a'), 26);
@@ -184,7 +184,7 @@ fn outside_usual_name(block: &[u8; BLOCK]) -> u32 {
 
 /// The first byte that `outside` marks, or the end. `None`: there is less than a block.
 #[inline(always)]
-fn scan(bytes: &[u8], outside: impl Fn(&[u8; BLOCK]) -> u32) -> Option<usize> {
+pub(crate) fn scan(bytes: &[u8], outside: impl Fn(&[u8; BLOCK]) -> u32) -> Option<usize> {
     let (blocks, _) = bytes.as_chunks();
     for (index, block) in blocks.iter().enumerate() {
         let marks = outside(block);
@@ -196,6 +196,31 @@ fn scan(bytes: &[u8], outside: impl Fn(&[u8; BLOCK]) -> u32) -> Option<usize> {
     let last = outside(bytes.last_chunk()?);
     let place = (last.trailing_zeros() as usize).min(BLOCK);
     Some(bytes.len() - BLOCK + place)
+}
+
+/// How many leading bytes may stand in a request target. `None`: there is less than a block.
+#[inline(always)]
+pub(crate) fn target_run(bytes: &[u8]) -> Option<usize> {
+    scan(bytes, |block| {
+        outside_target(u8x16::new(*block)).to_bitmask()
+    })
+}
+
+/// As `target_run`, up to the `?` or `#` that ends a path.
+#[inline(always)]
+pub(crate) fn path_run(bytes: &[u8]) -> Option<usize> {
+    scan(bytes, |block| {
+        let bytes = u8x16::new(*block);
+        let is = |byte: u8| bytes.simd_eq(u8x16::splat(byte));
+        (outside_target(bytes) | is(b'?') | is(b'#')).to_bitmask()
+    })
+}
+
+/// Which of them are not visible ASCII.
+#[inline(always)]
+fn outside_target(bytes: u8x16) -> u8x16 {
+    let offset = bytes - u8x16::splat(b'!');
+    !offset.min(u8x16::splat(b'~' - b'!')).simd_eq(offset)
 }
 
 /// How many leading bytes may stand in a field value.
@@ -218,55 +243,6 @@ pub(crate) fn value_run(bytes: &[u8]) -> usize {
 #[inline(always)]
 pub(crate) fn is_blank(byte: u8) -> bool {
     byte == b' ' || byte == b'\t'
-}
-
-/// The length of the name at the start of a field line, when a colon ends it, and whether it holds an underscore.
-#[inline(always)]
-fn name_before_colon(line: &[u8]) -> Option<(usize, bool)> {
-    // The table decides about the unusual ones.
-    let at = scan(line, outside_usual_name).unwrap_or(0);
-    if at > 0 && line.get(at) == Some(&b':') {
-        return Some((at, false));
-    }
-    let mut classes = 0;
-    for (at, &byte) in line.iter().enumerate().skip(at) {
-        let class = CLASS[byte as usize];
-        if class & TOKEN == 0 {
-            return (byte == b':' && at > 0).then_some((at, classes & UNDERSCORE != 0));
-        }
-        classes |= class;
-    }
-    None
-}
-
-/// A well-formed field line that is there to its end. All places count from its first byte.
-pub(crate) struct FieldLine {
-    pub name_end: usize,
-    pub has_underscore: bool,
-    /// Without the blanks around it.
-    pub value_start: usize,
-    pub value_end: usize,
-    /// Of the whole line with its CRLF.
-    pub len: usize,
-}
-
-/// The field line at the start of `bytes`; `None` for anything that is not one, or not wholly there.
-#[inline(always)]
-pub(crate) fn whole_field_line(bytes: &[u8]) -> Option<FieldLine> {
-    let (name_end, has_underscore) = name_before_colon(bytes)?;
-    let mut value_start = name_end + 1;
-    while bytes.get(value_start).is_some_and(|&byte| is_blank(byte)) {
-        value_start += 1;
-    }
-    let tail = bytes.get(value_start..)?;
-    let (value, end) = tail.split_at_checked(value_run(tail))?;
-    end.starts_with(b"\r\n").then(|| FieldLine {
-        name_end,
-        has_underscore,
-        value_start,
-        value_end: value_start + trim_end(value).len(),
-        len: value_start + value.len() + 2,
-    })
 }
 
 /// Without SP and HTAB at both ends, and nothing else.

@@ -1,5 +1,6 @@
 //! A parsed request head: its own copy of the bytes and spans into it.
 use alloc::vec::Vec;
+use core::num::NonZeroU64;
 
 /// A range of bytes in [`Head::bytes`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,6 +49,8 @@ pub struct Head {
     pub version: (u8, u8),
     /// Fields that the policy lets through to the application, in order.
     pub fields: Vec<Field>,
+    /// Heads of one [`crate::h1::Familiar`] that have the same mark have the same names in `fields`, as they are spelled.
+    pub names: Option<NonZeroU64>,
     pub framing: Framing,
     /// The peer allows another request on this connection (version and Connection field; false for CONNECT
     /// and whenever a rule forces a close).

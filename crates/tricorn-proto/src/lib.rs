@@ -11,6 +11,7 @@ extern crate alloc;
 mod grammar;
 pub mod h1;
 pub mod head;
+mod lines;
 pub mod policy;
 pub mod reject;
 pub mod response;

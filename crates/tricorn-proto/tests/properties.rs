@@ -1,9 +1,12 @@
 //! Claims about all inputs: cuts never matter, nothing panics, work grows with the bytes and not with the cuts.
 mod support;
 
+use std::collections::HashMap;
+use std::num::NonZeroU64;
+
 use proptest::prelude::*;
 use support::events;
-use tricorn_proto::h1::HeadParser;
+use tricorn_proto::h1::{Familiar, HeadParser};
 use tricorn_proto::response::{
     BodyEncoder, BodyKind, BodyPlan, HeadEncoder, ResponseContext, Signature, Status,
 };
@@ -72,6 +75,47 @@ fn policy() -> impl Strategy<Value = Policy> {
         })
 }
 
+/// A head of lines that are mostly right.
+fn lines() -> impl Strategy<Value = Vec<u8>> {
+    let known: Vec<&'static str> = vec![
+        "Host: a",
+        "Host: bcdefghijklmnopqrstuvwxyz0123456789",
+        "host:a",
+        "Accept:  text/html,application/xhtml+xml,application/xml;q=0.9",
+        "Accept: */*",
+        "Accept-Language: de\t,en ",
+        "Upgrade-Insecure-Requests: 1",
+        "X-A-Name-Of-More-Than-Thirty-Bytes: 1",
+        "X-Forwarded-Proto: https",
+        "Connection: keep-alive",
+        "Connection: close",
+        "Content-Length: 0",
+        "Expect: 100-continue",
+        "X_Y: z",
+        "SCRIPT_NAME: /a",
+        "A: ",
+        "A: b\x01",
+        "A : b",
+        " fold",
+        "no colon",
+    ];
+    let line = proptest::sample::select(known);
+    proptest::collection::vec(line, 0..12).prop_map(|lines| {
+        format!("GET /a?b HTTP/1.1\r\n{}\r\n\r\n", lines.join("\r\n")).into_bytes()
+    })
+}
+
+fn head_of(
+    raw: &[u8],
+    policy: &Policy,
+    trust: PeerTrust,
+    familiar: &mut Familiar,
+) -> (Result<Option<usize>, tricorn_proto::Reject>, Head) {
+    let mut head = Head::default();
+    let result = HeadParser::default().parse(raw, policy, trust, &mut head, familiar);
+    (result, head)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -86,6 +130,31 @@ proptest! {
         prop_assert_eq!(&events(&raw, &cuts, &policy, trust), &whole);
         let each: Vec<usize> = (1..raw.len()).collect();
         prop_assert_eq!(&events(&raw, &each, &policy, trust), &whole);
+    }
+
+    #[test]
+    fn what_heads_before_were_like_never_changes_what_happens(
+        heads in proptest::collection::vec(lines(), 1..5), order in proptest::collection::vec((0..8usize, 0..40usize), 1..8),
+        policy in policy(), trusted in any::<bool>(),
+    ) {
+        let trust = if trusted { PeerTrust::Trusted } else { PeerTrust::Untrusted };
+        let mut familiar = Familiar::default();
+        let mut marked: HashMap<NonZeroU64, Vec<Vec<u8>>> = HashMap::new();
+        for (which, times) in order {
+            let raw = &heads[which % heads.len()];
+            let (expected, fresh) = head_of(raw, &policy, trust, &mut Familiar::default());
+            for _ in 0..times {
+                let (result, mut head) = head_of(raw, &policy, trust, &mut familiar);
+                prop_assert_eq!(&result, &expected);
+                let names = || head.fields.iter().map(|field| head.slice(field.name).to_vec()).collect::<Vec<_>>();
+                if let (Some(mark), Ok(Some(_))) = (head.names, &result) {
+                    let names = names();
+                    prop_assert_eq!(marked.entry(mark).or_insert_with(|| names.clone()), &names);
+                }
+                head.names = fresh.names;
+                prop_assert_eq!(format!("{head:?}"), format!("{fresh:?}"));
+            }
+        }
     }
 
     #[test]
@@ -143,6 +212,38 @@ proptest! {
 }
 
 #[test]
+fn names_that_come_again_are_marked_the_same() {
+    let policy = Policy::default();
+    let mut familiar = Familiar::default();
+    let mut marks = |raw: &str, times| -> Vec<Option<NonZeroU64>> {
+        let raw = format!("GET / HTTP/1.1\r\nHost: a\r\n{raw}\r\n\r\n");
+        let once = |_| head_of(raw.as_bytes(), &policy, PeerTrust::Untrusted, &mut familiar);
+        (0..times)
+            .map(once)
+            .map(|(result, head)| {
+                assert_eq!(result, Ok(Some(raw.len())));
+                head.names
+            })
+            .collect()
+    };
+    let first = marks("Accept: something, and more of it", 20);
+    assert!(first[0].is_none() && first[19].is_some());
+    assert!(
+        first[10..].iter().all(|mark| *mark == first[19]),
+        "{first:?}"
+    );
+    assert_eq!(marks("Accept: other, and more of that", 1)[0], first[19]);
+    // A few strangers change nothing.
+    assert_eq!(marks("User-Agent: something, and more of it", 3), [None; 3]);
+    assert_eq!(marks("Accept: something, and more of it", 1)[0], first[19]);
+    // Many do; a head with more of the same names, or less, is another.
+    let longer = marks("Accept: something\r\nReferer: something", 20)[19];
+    assert!(longer.is_some() && longer != first[19]);
+    let shorter = marks("Accept: something, and more of it", 20)[19];
+    assert!(shorter.is_some() && shorter != longer);
+}
+
+#[test]
 fn a_head_dripped_byte_by_byte_costs_linear_time() {
     let policy = Policy {
         limit_request_field_size: 1 << 20,
@@ -156,15 +257,28 @@ fn a_head_dripped_byte_by_byte_costs_linear_time() {
         ]
         .concat();
         let (mut parser, mut head) = (HeadParser::default(), Head::default());
+        let mut familiar = Familiar::default();
         let start = std::time::Instant::now();
         for end in 1..raw.len() {
             assert_eq!(
-                parser.parse(&raw[..end], &policy, PeerTrust::Untrusted, &mut head),
+                parser.parse(
+                    &raw[..end],
+                    &policy,
+                    PeerTrust::Untrusted,
+                    &mut head,
+                    &mut familiar
+                ),
                 Ok(None)
             );
         }
         assert_eq!(
-            parser.parse(&raw, &policy, PeerTrust::Untrusted, &mut head),
+            parser.parse(
+                &raw,
+                &policy,
+                PeerTrust::Untrusted,
+                &mut head,
+                &mut familiar
+            ),
             Ok(Some(raw.len()))
         );
         start.elapsed().as_secs_f64()
@@ -181,21 +295,34 @@ fn a_head_dripped_byte_by_byte_costs_linear_time() {
 #[test]
 fn a_parser_goes_on_to_the_next_head_and_a_head_keeps_its_room() {
     let (mut parser, mut head) = (HeadParser::default(), Head::default());
+    let mut familiar = Familiar::default();
     let policy = Policy::default();
     assert!(!parser.started());
     assert_eq!(
-        parser.parse(b"\r\n", &policy, PeerTrust::Untrusted, &mut head),
+        parser.parse(
+            b"\r\n",
+            &policy,
+            PeerTrust::Untrusted,
+            &mut head,
+            &mut familiar
+        ),
         Ok(None)
     );
     assert!(!parser.started(), "an empty line is no request");
     assert_eq!(
-        parser.parse(b"\r\nG", &policy, PeerTrust::Untrusted, &mut head),
+        parser.parse(
+            b"\r\nG",
+            &policy,
+            PeerTrust::Untrusted,
+            &mut head,
+            &mut familiar
+        ),
         Ok(None)
     );
     assert!(parser.started());
     let raw = b"\r\nGET /a HTTP/1.1\r\nHost: b\r\n\r\nrest";
     assert_eq!(
-        parser.parse(raw, &policy, PeerTrust::Untrusted, &mut head),
+        parser.parse(raw, &policy, PeerTrust::Untrusted, &mut head, &mut familiar),
         Ok(Some(raw.len() - 4))
     );
     assert!(!parser.started());
@@ -206,7 +333,7 @@ fn a_parser_goes_on_to_the_next_head_and_a_head_keeps_its_room() {
     let room = (head.bytes.capacity(), head.fields.capacity());
     let raw = b"GET /c HTTP/1.0\r\n\r\n";
     assert_eq!(
-        parser.parse(raw, &policy, PeerTrust::Untrusted, &mut head),
+        parser.parse(raw, &policy, PeerTrust::Untrusted, &mut head, &mut familiar),
         Ok(Some(raw.len()))
     );
     assert_eq!(

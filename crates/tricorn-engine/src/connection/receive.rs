@@ -142,7 +142,8 @@ impl Connection {
         let parts = self.parts.get_or_insert_with(|| core.pool.take_parts());
         let Parts { parser, head, .. } = &mut **parts;
         let fresh = !parser.started();
-        let Some(count) = parser.parse(bytes, &core.config.policy, self.trust, head)? else {
+        let (policy, familiar) = (&core.config.policy, &mut core.familiar);
+        let Some(count) = parser.parse(bytes, policy, self.trust, head, familiar)? else {
             if fresh {
                 self.deadline_ms = core.now_ms + core.config.client_header_timeout_ms;
             }

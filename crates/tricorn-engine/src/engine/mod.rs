@@ -12,6 +12,7 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tricorn_proto::h1::Familiar;
 use tricorn_scoreboard::Slot;
 
 use self::pass::Siblings;
@@ -65,6 +66,7 @@ pub struct Core {
     pub ready: VecDeque<Box<Parts>>,
     pub notices: Vec<Notice>,
     pub stamp: Stamp,
+    pub familiar: Familiar,
     pub now_ns: u64,
     pub now_ms: u64,
     /// Connections with a complete request, waiting for the application or in it. Slow uploads are not among them: they
@@ -198,6 +200,7 @@ impl Engine {
             ready: VecDeque::new(),
             notices: Vec::new(),
             stamp: Stamp::new(&config.server),
+            familiar: Familiar::default(),
             now_ns,
             now_ms: now_ns / 1_000_000,
             in_progress: 0,

@@ -4,8 +4,11 @@
 mod body;
 mod chunk;
 mod facts;
+mod familiar;
 mod parser;
 mod target;
 
 pub use body::{BodyDecoder, BodyStep};
+pub use familiar::Familiar;
+pub(crate) use familiar::Name;
 pub use parser::HeadParser;

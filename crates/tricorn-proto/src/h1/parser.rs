@@ -4,20 +4,20 @@
 //! once however the head is cut into pieces, and the cut never changes the outcome.
 //! Source: RFC 9112, 2.2, 3 and 5.
 mod request_line;
+mod whole_lines;
 
 use alloc::vec::Vec;
 
 use memchr::memchr;
 
+use self::whole_lines::LARGEST_HEAD;
 use super::facts::{Facts, Verdict, unfold};
+use super::familiar::Familiar;
 use super::target::Target;
 use crate::grammar::{self, is_blank, value_run};
 use crate::head::{Field, Head, Span};
 use crate::policy::{PeerTrust, Policy};
 use crate::reject::Reject;
-
-/// The most bytes of a whole head, whatever the settings multiply up to.
-const LARGEST_HEAD: usize = 256 * 1024 * 1024;
 
 /// What the next byte belongs to. The order is the order in a head.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,16 +85,17 @@ impl HeadParser {
         policy: &Policy,
         trust: PeerTrust,
         head: &mut Head,
+        familiar: &mut Familiar,
     ) -> Result<Option<usize>, Reject> {
         if self.state < State::LineStart {
             if self.at == 0 {
                 head.clear();
             }
-            if !self.request_line(buf, policy)? {
+            if !self.usual_request_line(buf, policy) && !self.request_line(buf, policy)? {
                 return Ok(None);
             }
         }
-        if !self.field_lines(buf, policy, trust, head)? {
+        if !self.field_lines(buf, policy, trust, head, familiar)? {
             return Ok(None);
         }
         let consumed = self.at;
@@ -132,12 +133,13 @@ impl HeadParser {
         policy: &Policy,
         trust: PeerTrust,
         head: &mut Head,
+        familiar: &mut Familiar,
     ) -> Progress {
         let size_limit = policy.field_size_limit();
         let lines_limit = policy.fields_limit();
         loop {
             if self.state == State::LineStart && !policy.permit_obsolete_folding {
-                self.whole_lines(buf, policy, trust, head)?;
+                self.whole_lines(buf, policy, trust, head, familiar)?;
             }
             if self.state == State::LineStart
                 && !self.line_start(buf, policy, trust, head, lines_limit)?
@@ -162,61 +164,6 @@ impl HeadParser {
                 self.commit(buf, policy, trust, head)?;
             }
         }
-    }
-
-    /// Takes whole, well-formed lines at full speed and stops in front of anything else, which the automaton then
-    /// meets again from its first byte on. Not inlined: it needs all registers for itself.
-    #[inline(never)]
-    fn whole_lines(
-        &mut self,
-        buf: &[u8],
-        policy: &Policy,
-        trust: PeerTrust,
-        head: &mut Head,
-    ) -> Result<(), Reject> {
-        let size_limit = policy.field_size_limit();
-        let telling = match trust {
-            PeerTrust::Trusted => policy.with_scheme_headers(Facts::TELLING),
-            PeerTrust::Untrusted => Facts::TELLING,
-        };
-        // From here on, places count from the request line, as spans do.
-        let lines = buf.get(self.base..).unwrap_or(&[]);
-        let lines = &lines[..lines.len().min(LARGEST_HEAD)];
-        let (start, mut at) = (self.at, self.at - self.base);
-        let mut left = policy.fields_limit().saturating_sub(self.lines);
-        let mut last = self.line..self.name_end;
-        while left > 0
-            && let Some(rest) = lines.get(at..)
-            && let Some(line) = grammar::whole_field_line(rest)
-            && line.len <= size_limit
-        {
-            left -= 1;
-            let span = |start: usize, end: usize| Span {
-                start: (at + start) as u32,
-                end: (at + end) as u32,
-            };
-            let field = Field {
-                name: span(0, line.name_end),
-                value: span(line.value_start, line.value_end),
-            };
-            last = at..at + line.name_end;
-            at += line.len;
-            let name = &rest[..line.name_end];
-            if line.has_underscore || telling.may_hold(name) {
-                let noted = (name, &rest[line.value_start..line.value_end]);
-                let flags = (field.value, line.has_underscore);
-                if let Verdict::Drop = self.facts.note(noted, flags, self.version, policy, trust)? {
-                    continue;
-                }
-            }
-            head.fields.push(field);
-        }
-        self.at = self.base + at;
-        if self.at > start {
-            (self.line, self.name_end) = (self.base + last.start, self.base + last.end);
-            self.lines = policy.fields_limit() - left;
-        }
-        Ok(())
     }
 
     fn line_start(

@@ -1,6 +1,7 @@
 //! The request target: its permitted forms, and where path, query and fragment lie in it.
 //!
 //! Never decodes and never normalises. Source: RFC 9112, 3.2.
+use crate::grammar;
 use crate::head::Span;
 use memchr::{memchr, memchr2, memmem};
 
@@ -32,6 +33,26 @@ pub(super) fn split(method: &[u8], target: &[u8]) -> Option<Target> {
             .then(|| path_query_fragment(target, path));
     }
     (method == b"CONNECT").then(Target::default)
+}
+
+/// The target that `bytes` begin with, when it is a path, and the place of what ends it. `None`: no more is there, or too
+/// little to be seen at once.
+#[inline(always)]
+pub(super) fn of_path(bytes: &[u8]) -> Option<(usize, Target)> {
+    let mark = grammar::path_run(bytes)?;
+    if !matches!(bytes.get(mark), Some(b'?' | b'#')) {
+        let path = Span {
+            start: 0,
+            end: mark as u32,
+        };
+        let target = Target {
+            path,
+            ..Target::default()
+        };
+        return Some((mark, target));
+    }
+    let end = mark + grammar::target_run(bytes.get(mark..)?)?;
+    Some((end, path_query_fragment(bytes.get(..end)?, 0)))
 }
 
 fn path_query_fragment(target: &[u8], path: usize) -> Target {

@@ -2,7 +2,7 @@
 #![allow(dead_code)] // each test file uses its own part
 pub mod ws;
 
-use tricorn_proto::h1::{BodyDecoder, BodyStep, HeadParser};
+use tricorn_proto::h1::{BodyDecoder, BodyStep, Familiar, HeadParser};
 use tricorn_proto::{Head, PeerTrust, Policy, Scheme};
 
 /// Bytes with everything but visible ASCII and space escaped.
@@ -65,6 +65,7 @@ struct Connection<'a> {
     policy: &'a Policy,
     trust: PeerTrust,
     parser: HeadParser,
+    familiar: Familiar,
     head: Head,
     body: Option<(BodyDecoder, Vec<u8>)>,
     buf: Vec<u8>,
@@ -78,6 +79,7 @@ impl<'a> Connection<'a> {
             policy,
             trust: PeerTrust::Untrusted,
             parser: HeadParser::default(),
+            familiar: Familiar::default(),
             head: Head::default(),
             body: None,
             buf: Vec::new(),
@@ -105,10 +107,13 @@ impl<'a> Connection<'a> {
     }
 
     fn read_head(&mut self) -> bool {
-        match self
-            .parser
-            .parse(&self.buf, self.policy, self.trust, &mut self.head)
-        {
+        match self.parser.parse(
+            &self.buf,
+            self.policy,
+            self.trust,
+            &mut self.head,
+            &mut self.familiar,
+        ) {
             Ok(None) => false,
             Err(reject) => self.reject(&reject),
             Ok(Some(consumed)) => {

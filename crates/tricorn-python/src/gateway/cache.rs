@@ -41,12 +41,56 @@ impl Values {
         let slot = &mut slots[text::hash(bytes) & (VALUES - 1)];
         if let Some(cached) = slot {
             let cached = cached.bind(py);
-            if text::as_latin1(cached) == Some(bytes) {
+            if text::as_latin1(cached).is_some_and(|cached| text::same(cached, bytes)) {
                 return Ok(cached.clone());
             }
         }
         let made = text::latin1(py, bytes)?;
         *slot = Some(made.clone().unbind());
+        Ok(made)
+    }
+}
+
+/// Where a direct-mapped cache looks for what belongs to a peer's port. Linux gives ports of one parity to clients as long as
+/// there are any, so that the lowest bit tells least.
+#[inline]
+pub fn port_place(number: u16) -> usize {
+    usize::from(number.rotate_right(1))
+}
+
+/// Ports of peers as native strings, by their number: a kept connection has the same with each request.
+pub struct Ports {
+    slots: RefCell<Vec<Option<Port>>>,
+}
+
+struct Port {
+    number: u16,
+    text: Py<PyString>,
+}
+
+/// Slots for the ports of that many connections, as far as they do not share one.
+const PORTS: usize = 2048;
+
+impl Ports {
+    pub fn new() -> Self {
+        Ports {
+            slots: RefCell::new((0..PORTS).map(|_| None).collect()),
+        }
+    }
+
+    #[inline]
+    pub fn of<'py>(&self, py: Python<'py>, number: u16) -> PyResult<Bound<'py, PyString>> {
+        let slot = &mut self.slots.borrow_mut()[port_place(number) & (PORTS - 1)];
+        if let Some(port) = slot
+            && port.number == number
+        {
+            return Ok(port.text.bind(py).clone());
+        }
+        let made = text::latin1(py, itoa::Buffer::new().format(number).as_bytes())?;
+        *slot = Some(Port {
+            number,
+            text: made.clone().unbind(),
+        });
         Ok(made)
     }
 }
@@ -93,7 +137,7 @@ impl<T> Names<T> {
         let mut sets = self.sets.borrow_mut();
         let set = &mut sets[text::hash(name) & (NAME_SETS - 1)];
         for cached in set.iter().flatten() {
-            if *cached.spelled == *name {
+            if text::same(&cached.spelled, name) {
                 return Ok((cached.key.bind(py).clone(), cached.kind));
             }
         }
@@ -244,7 +288,7 @@ impl Targets {
         let mut slots = self.slots.borrow_mut();
         let slot = &mut slots[text::hash(target) & (TARGETS - 1)];
         if let Some(cached) = slot
-            && text::as_latin1(cached.raw.bind(py)) == Some(target)
+            && text::as_latin1(cached.raw.bind(py)).is_some_and(|raw| text::same(raw, target))
         {
             return Ok(cached.clone_ref(py));
         }

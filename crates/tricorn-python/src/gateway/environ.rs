@@ -12,7 +12,7 @@ use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 use tricorn_engine::{Exchange, ListenerInfo, Peer};
 use tricorn_proto::{Head, Reject, RejectKind, Scheme};
 
-use super::cache::{NameKind, Names, Target, Targets, Values, environ_key};
+use super::cache::{NameKind, Names, Ports, Target, Targets, Values, environ_key};
 use super::kit::Lease;
 use super::response::OwnedField;
 use super::shapes::{Shaped, Shapes};
@@ -66,6 +66,7 @@ pub struct EnvironBuilder {
     names: Names<PyString>,
     values: Values,
     targets: Targets,
+    ports: Ports,
     shapes: Shapes,
     last_address: RefCell<Option<(IpAddr, Py<PyString>)>>,
 }
@@ -78,6 +79,7 @@ impl EnvironBuilder {
             names: Names::new(environ_key),
             values: Values::new(),
             targets: Targets::new(),
+            ports: Ports::new(),
             shapes: Shapes::new(),
             last_address: RefCell::new(None),
         }
@@ -272,14 +274,8 @@ impl EnvironBuilder {
                 let text = text.insert(self.address(py, address.ip())?);
                 set(environ, intern!(py, "REMOTE_ADDR"), text)?;
             }
-            let mut digits = itoa::Buffer::new();
-            set(
-                environ,
-                intern!(py, "REMOTE_PORT"),
-                &self
-                    .values
-                    .of(py, digits.format(address.port()).as_bytes())?,
-            )?;
+            let port = self.ports.of(py, address.port())?;
+            set(environ, intern!(py, "REMOTE_PORT"), &port)?;
         }
         Ok(text)
     }

@@ -6,6 +6,7 @@
 //! and the size of their values are bounded, so peers can only push one another's shapes out.
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
+use std::num::NonZeroU64;
 use std::rc::Rc;
 
 use pyo3::intern;
@@ -41,6 +42,8 @@ struct Field {
 struct Shape {
     arrival: Arrival,
     fields: Vec<Field>,
+    /// The mark of their names, when the last head that fitted had one.
+    names: Option<NonZeroU64>,
     template: Py<PyDict>,
     /// Of the kit whose parts are in the template.
     lease: Option<Lease>,
@@ -226,18 +229,28 @@ impl Shape {
             arrival: Arrival::of(exchange),
             fields,
             template: template.unbind(),
+            names: head.names,
             lease: None,
             address: None,
             target: KeptTarget::default(),
         }))
     }
 
-    fn fits(&self, exchange: &Exchange) -> bool {
+    fn fits(&mut self, exchange: &Exchange) -> bool {
         let head = exchange.head();
+        if !self.arrival.fits(exchange) {
+            return false;
+        }
+        if self.names.is_some() && self.names == head.names {
+            return true;
+        }
         let mut pairs = self.fields.iter().zip(&head.fields);
-        self.fields.len() == head.fields.len()
-            && self.arrival.fits(exchange)
-            && pairs.all(|(known, field)| text::same(&known.spelled, head.slice(field.name)))
+        let fits = self.fields.len() == head.fields.len()
+            && pairs.all(|(known, field)| text::same(&known.spelled, head.slice(field.name)));
+        if fits {
+            self.names = head.names;
+        }
+        fits
     }
 
     fn fill<'py>(

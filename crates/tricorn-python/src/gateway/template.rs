@@ -45,7 +45,7 @@ pub struct KeptTarget {
 impl KeptTarget {
     #[inline]
     pub fn is(&self, target: &[u8]) -> bool {
-        *self.kept == *target
+        text::same(&self.kept, target)
     }
 
     /// Was the last target that the template does not have the same?

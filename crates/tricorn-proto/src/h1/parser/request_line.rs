@@ -14,6 +14,39 @@ const LONGEST_METHOD: usize = 20;
 const VERSION_LEN: usize = 8;
 
 impl HeadParser {
+    /// Takes a whole request line of the usual form at full speed; `false` leaves anything else to the automaton, from its
+    /// first byte on.
+    #[inline]
+    pub(super) fn usual_request_line(&mut self, buf: &[u8], policy: &Policy) -> bool {
+        let method_end = match buf {
+            _ if self.at > 0 || self.state != State::Start => return false,
+            [b'G', b'E', b'T', b' ', b'/', ..] | [b'P', b'U', b'T', b' ', b'/', ..] => 3,
+            [b'P', b'O', b'S', b'T', b' ', b'/', ..] | [b'H', b'E', b'A', b'D', b' ', b'/', ..] => {
+                4
+            }
+            _ => return false,
+        };
+        let start = method_end + 1;
+        let Some((target_end, target)) = buf.get(start..).and_then(target::of_path) else {
+            return false;
+        };
+        let target_end = start + target_end;
+        let minor = match buf.get(target_end..).and_then(|rest| rest.first_chunk()) {
+            Some(b" HTTP/1.1\r\n") => 1,
+            Some(b" HTTP/1.0\r\n") => 0,
+            _ => return false,
+        };
+        let line_end = target_end + 1 + VERSION_LEN;
+        if line_end > policy.line_limit() {
+            return false;
+        }
+        (self.method_end, self.target_end) = (method_end, target_end);
+        (self.version, self.target) = ((1, minor), target);
+        self.at = line_end + 2;
+        self.state = State::LineStart;
+        true
+    }
+
     /// From the first byte to the LF of the request line.
     pub(super) fn request_line(&mut self, buf: &[u8], policy: &Policy) -> Progress {
         let mut limit = self

@@ -12,12 +12,13 @@ use tricorn_proto::Head;
 
 use super::extras::{Extras, Original};
 use super::fields::FieldCache;
+use crate::gateway::cache::port_place;
 use crate::gateway::environ::{copy, protocol, set};
 use crate::gateway::template::Arrival;
 use crate::gateway::text;
 
 const TARGETS: usize = 256;
-const CLIENTS: usize = 256;
+const CLIENTS: usize = 1024;
 /// Longer targets are made anew each time.
 const LONGEST: usize = 256;
 const TEMPLATES: usize = 64;
@@ -249,7 +250,7 @@ impl Caches {
         py: Python<'py>,
         address: SocketAddr,
     ) -> PyResult<Bound<'py, PyTuple>> {
-        let slot = &mut self.clients[address.port() as usize & (CLIENTS - 1)];
+        let slot = &mut self.clients[port_place(address.port()) & (CLIENTS - 1)];
         if let Some((known, tuple)) = slot
             && *known == address
         {
