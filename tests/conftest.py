@@ -25,6 +25,7 @@ ABOUT_WORKERS = {
     "test_wsgi_input",
     "test_wsgi_response",
     "test_arbiter_signals",
+    "test_green_worker",
     "test_worker",
 }
 OTHERWISE_IN_25 = {
