@@ -54,7 +54,7 @@ impl Familiar {
     }
 
     /// The name at the start of `line` comes at the place `index` from now on, behind those that were before it.
-    /// `has_underscore` and `tells` speak of it. `false`: it is none that can be kept.
+    /// `false`: it is none that can be kept.
     pub(crate) fn learn(
         &mut self,
         index: usize,
