@@ -167,6 +167,14 @@ SCENARIOS = [
         sleep_ms=3,
     ),
     Scenario(
+        "waits8",
+        "0.5 ms of CPU and 1.5 ms of sleep in each call, 8 threads",
+        Shape("work:app", threads=8),
+        path="/?ms=1.5&cpu=0.5",
+        connections=32,
+        figure="rps",
+    ),
+    Scenario(
         "slowmix",
         "quick calls while two clients sit in calls of 50 ms, 4 threads",
         WORK,

@@ -1,4 +1,4 @@
-"""Calls that take their time: `/?ms=5` answers after 5 milliseconds, with the process id."""
+"""Calls that take their time: `/?ms=5&cpu=1` uses the CPU for 1 millisecond and sleeps for 5. The answer is the process id."""
 
 import os
 import time
@@ -6,7 +6,12 @@ from urllib.parse import parse_qs
 
 
 def app(environ, start_response):
-    ms = float(parse_qs(environ["QUERY_STRING"]).get("ms", ["0"])[0])
+    query = parse_qs(environ["QUERY_STRING"])
+    ms, cpu_ms = (float(query.get(name, ["0"])[0]) for name in ("ms", "cpu"))
+    if cpu_ms:
+        end = time.thread_time() + cpu_ms / 1000
+        while time.thread_time() < end:
+            pass
     if ms:
         time.sleep(ms / 1000)
     body = b"%d" % os.getpid()

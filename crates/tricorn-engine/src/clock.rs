@@ -16,6 +16,11 @@ pub fn process_ns() -> u64 {
     read_ns(ClockId::ProcessCPUTime)
 }
 
+/// Nanoseconds of CPU that the calling thread has used.
+pub fn thread_ns() -> u64 {
+    read_ns(ClockId::ThreadCPUTime)
+}
+
 fn read_ns(clock: ClockId) -> u64 {
     let time = clock_gettime(clock);
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64

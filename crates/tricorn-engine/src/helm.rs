@@ -7,7 +7,7 @@
 //!
 //! The helm decides who waits in the poller, nothing else: the engine is safe to turn from several threads, so a helm
 //! that changes hands late costs time and never correctness.
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, Thread};
 
@@ -18,10 +18,13 @@ use crate::engine::Engine;
 use crate::exchange::Exchange;
 use crate::load::Load;
 use crate::poller::Events;
+use crate::predictor::{Predictor, Waits, place};
 use crate::tick::{self, Calm, Tick};
 
 /// A call longer than this is slow, and loses the helm when the monitor sees it, but for what `look_at_load` says.
 const SLOW_NS: u64 = 1_000_000;
+/// A call that is over sooner leaves no time for another thread to get to work.
+const WAIT_NS: u64 = 200_000;
 /// Between this and `SLOW_NS` calls are no reason for a hand-over while the process has no CPU to spare: they wait for
 /// the GIL, each for the others. Source: `sys.getswitchinterval()`.
 const GIL_INTERVAL_NS: u64 = 5_000_000;
@@ -48,6 +51,8 @@ pub enum Next {
 pub struct Call {
     started_ns: u64,
     path: usize,
+    /// Of the thread, where the call may turn out to wait.
+    cpu_ns: Option<u64>,
 }
 
 /// leader (16 bits) | number of the call (47) | in a call (1)
@@ -94,8 +99,14 @@ pub struct Helm {
     roomy: Predictor,
     /// The least time of such a call.
     roomy_ns: AtomicU64,
+    /// Paths whose calls leave the GIL to others: however full the CPU is, as many of them run as there are threads.
+    waits: Waits,
+    /// The leader's call is expected to be one of them.
+    leader_waits: AtomicBool,
     /// A call that lasts longer loses the helm.
     overdue_ns: AtomicU64,
+    /// At the last look at the load, a CPU was used up.
+    full: AtomicBool,
     tick: Arc<Tick>,
     /// The stand-in has met what a thread of the pool has to look after.
     attend_due: AtomicBool,
@@ -133,7 +144,10 @@ impl Helm {
             lengthy: Predictor::new(),
             roomy: Predictor::new(),
             roomy_ns: AtomicU64::new(SLOW_NS),
+            waits: Waits::new(WAIT_NS),
+            leader_waits: AtomicBool::new(false),
             overdue_ns: AtomicU64::new(SLOW_NS),
+            full: AtomicBool::new(false),
             tick,
             attend_due: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
@@ -193,7 +207,7 @@ impl Helm {
         {
             return Some(Next::Attend);
         }
-        if self.is_crowded() && self.is_left_to_others(me) {
+        if self.is_crowded() && self.is_left_to_others(me) && !self.next_waits() {
             return None;
         }
         let exchange = self.engine.next_ready(now_ns)?;
@@ -219,7 +233,7 @@ impl Helm {
                 if let Some(next) = self.turn(events) {
                     return next;
                 }
-            } else if word.leader() == 0 || word.leader() == STAND_IN {
+            } else if self.is_free(word) {
                 if self.exchange_word(word, Word::new(me, word.number() + 1, false))
                     && word.leader() == STAND_IN
                 {
@@ -254,8 +268,8 @@ impl Helm {
         seat.woken.store(false, Ordering::SeqCst);
         self.parked().push(me);
         // Between the look at the helm and the parking it may have come free: look again now that we can be found.
-        let leader = self.word().leader();
-        if leader == 0 || leader == STAND_IN || leader == me || self.is_stopped() {
+        let word = self.word();
+        if self.is_free(word) || word.leader() == me || self.is_stopped() {
             self.parked().retain(|&id| id != me);
             return;
         }
@@ -292,21 +306,33 @@ impl Helm {
 
     fn begin_call(&self, me: u32, exchange: &Exchange, started_ns: u64) -> Call {
         let path = place(exchange.head().path());
-        if self.lengthy.is_slow(path) {
+        if self.lengthy.expects(path) {
             self.engine.flush_waiting();
         }
+        let several = self.seats.len() > 1;
+        let waits = several && self.waits.expects(path);
         let word = self.word();
         if word.leader() == me {
-            let handed =
-                self.seats.len() > 1 && self.roomy.is_slow(path) && self.pass_to_parked(word);
-            if !handed {
+            // A short one is worth another thread only when that has something to do.
+            let makes_room =
+                several && self.roomy.expects(path) || waits && self.engine.ready_len() > 0;
+            if !makes_room || !self.pass_to_parked(word) {
+                self.leader_waits.store(waits, Ordering::Relaxed);
                 self.call_started_ns.store(started_ns, Ordering::Relaxed);
                 self.word
                     .swap(Word::new(me, word.number() + 1, true).0, Ordering::SeqCst);
                 self.tick.call_begins();
             }
         }
-        Call { started_ns, path }
+        Call {
+            started_ns,
+            path,
+            cpu_ns: if several {
+                self.waits.begin(path)
+            } else {
+                None
+            },
+        }
     }
 
     /// The application has answered. Returns the current time.
@@ -322,6 +348,8 @@ impl Helm {
         if self.seats.len() > 1 {
             let least = self.roomy_ns.load(Ordering::Relaxed);
             self.roomy.note(call.path, took_ns > least);
+            let full = self.full.load(Ordering::Relaxed);
+            self.waits.note(call.path, took_ns, call.cpu_ns, full);
         }
         if let Some(slot) = self.slot {
             slot.beat(now_ns / 1_000_000);
@@ -417,6 +445,7 @@ impl Helm {
     /// and what that does can wait: two changes of threads cost a tenth of a call of 1.1 ms.
     fn look_at_load(&self, load: &mut Load) {
         let full = load.is_full(clock::now_ns(), clock::process_ns);
+        self.full.store(full, Ordering::Relaxed);
         let (mut overdue_ns, mut roomy_ns) = (SLOW_NS, SLOW_NS);
         if self.may_be_patient() {
             if load.is_mostly_full() {
@@ -434,11 +463,25 @@ impl Helm {
         !self.engine.config.parallel_calls && (self.seats.len() > 1 || !self.engine.has_siblings())
     }
 
-    /// A leader in a call comes back for what is ready, and one in the poller does not know of it. Under the stand-in one
-    /// has to lead first.
+    /// May a thread that has nothing to do take the helm?
+    fn is_free(&self, word: Word) -> bool {
+        word.leader() == 0
+            || word.leader() == STAND_IN
+            || word.in_call() && self.leader_waits.load(Ordering::Relaxed)
+    }
+
+    /// A leader in a call comes back for what is ready, unless it waits there, and one in the poller does not know of it. Under
+    /// the stand-in one has to lead first.
     fn is_left_to_others(&self, me: u32) -> bool {
         let word = self.word();
-        word.leader() != me && (word.in_call() || word.leader() == STAND_IN)
+        let comes_back = word.in_call() && !self.leader_waits.load(Ordering::Relaxed);
+        word.leader() != me && (comes_back || word.leader() == STAND_IN)
+    }
+
+    /// Will the next request wait, so that whoever takes it leaves the GIL to others?
+    fn next_waits(&self) -> bool {
+        let path = self.engine.peek_ready(|head| place(head.path()));
+        path.is_some_and(|path| self.waits.expects(path))
     }
 
     /// One thread more would only wait for the GIL: whoever comes back from a call leaves the next one to the leader.
@@ -454,7 +497,10 @@ impl Helm {
 
     /// Has the call that `word` tells of lasted too long?
     fn is_overdue(&self, word: Word) -> bool {
-        let least = self.overdue_ns.load(Ordering::Relaxed);
+        let least = match self.leader_waits.load(Ordering::Relaxed) {
+            true => SLOW_NS,
+            false => self.overdue_ns.load(Ordering::Relaxed),
+        };
         // Still the same call: the time belongs to it.
         self.lasted_ns() > least && self.word() == word
     }
@@ -485,65 +531,6 @@ impl Helm {
         // What this turn found belongs to a leader that may already wait in the poller.
         if self.engine.ready_len() > 0 || self.engine.has_woken() {
             self.engine.wake();
-        }
-    }
-}
-
-/// Remembers which paths were slow, in bounded memory: a cell of this table may be shared by several paths.
-struct Predictor {
-    cells: Box<[AtomicU8]>,
-    /// Of all recent calls: 0 (quick) to 255 (slow). Speaks for paths never seen.
-    score: AtomicU8,
-}
-
-const CELLS: usize = 1024;
-const UNSEEN: u8 = 0;
-const QUICK: u8 = 1;
-const SLOW: u8 = 3;
-const SLOWEST: u8 = 8;
-
-/// The cell of a path.
-fn place(path: &[u8]) -> usize {
-    let mut hash = 0xcbf2_9ce4_8422_2325u64;
-    for &byte in path {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    }
-    (hash ^ hash >> 32) as usize % CELLS
-}
-
-impl Predictor {
-    fn new() -> Self {
-        Predictor {
-            cells: (0..CELLS).map(|_| AtomicU8::new(UNSEEN)).collect(),
-            score: AtomicU8::new(0),
-        }
-    }
-
-    fn is_slow(&self, place: usize) -> bool {
-        match self.cells[place].load(Ordering::Relaxed) {
-            UNSEEN => self.score.load(Ordering::Relaxed) > 128,
-            cell => cell >= SLOW,
-        }
-    }
-
-    fn note(&self, place: usize, slow: bool) {
-        let cell = self.cells[place].load(Ordering::Relaxed);
-        let next = if slow {
-            SLOWEST
-        } else {
-            cell.saturating_sub(1).max(QUICK)
-        };
-        let score = self.score.load(Ordering::Relaxed);
-        let next_score = if slow {
-            score + (255 - score) / 8
-        } else {
-            score - score / 8
-        };
-        if next != cell {
-            self.cells[place].store(next, Ordering::Relaxed);
-        }
-        if next_score != score {
-            self.score.store(next_score, Ordering::Relaxed);
         }
     }
 }

@@ -16,6 +16,7 @@ mod passage;
 pub mod peer;
 pub mod poller;
 mod pool;
+mod predictor;
 mod spool;
 mod sys;
 mod table;

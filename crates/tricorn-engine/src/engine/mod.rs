@@ -12,6 +12,7 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tricorn_proto::Head;
 use tricorn_proto::h1::Familiar;
 use tricorn_scoreboard::Slot;
 
@@ -345,6 +346,15 @@ impl Engine {
     /// Complete requests that wait for a thread.
     pub fn ready_len(&self) -> usize {
         self.lock().core.ready.len()
+    }
+
+    /// What `look` sees in the head of the request that is next.
+    pub fn peek_ready<R>(&self, look: impl FnOnce(&Head) -> R) -> Option<R> {
+        self.lock()
+            .core
+            .ready
+            .front()
+            .map(|ready| look(&ready.head))
     }
 
     /// Sends what waits for company: called within a tick while an application runs.
