@@ -1,4 +1,4 @@
-"""Calls that take their time: `/?ms=5&cpu=1` uses 1 ms of CPU and sleeps for 5. Answers with the process id."""
+"""Calls that take their time: `/?ms=5&cpu=1` uses 1 ms of CPU and sleeps 5. The answer is the process id."""
 
 import os
 import time
