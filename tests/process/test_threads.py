@@ -6,7 +6,6 @@ import pytest
 from harness.crowd import Crowd
 from harness.http import request_bytes
 
-TRICORN = pytest.mark.servers("tricorn")
 THREADS = 8
 
 
@@ -29,10 +28,3 @@ def test_calls_that_wait_are_in_progress_together_however_full_the_cpu_is(server
     running = server.start("overlap:app", "--threads", str(THREADS), worker="gthread")
     # Gunicorn has 3.3 to 7 of them.
     assert calls_in_progress(running, work, wait) > THREADS / 3
-
-
-@TRICORN
-def test_quick_calls_that_only_use_the_cpu_do_not_compete_for_it(server):
-    running = server.start("overlap:app", "--threads", str(THREADS), worker="gthread")
-    # Gunicorn has 2.3, which is threads that wait for each other's GIL.
-    assert calls_in_progress(running, work=0.4, wait=0) < 1.5
