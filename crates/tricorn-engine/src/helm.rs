@@ -105,8 +105,6 @@ pub struct Helm {
     leader_waits: AtomicBool,
     /// A call that lasts longer loses the helm.
     overdue_ns: AtomicU64,
-    /// At the last look at the load, a CPU was used up.
-    full: AtomicBool,
     tick: Arc<Tick>,
     /// The stand-in has met what a thread of the pool has to look after.
     attend_due: AtomicBool,
@@ -147,7 +145,6 @@ impl Helm {
             waits: Waits::new(WAIT_NS),
             leader_waits: AtomicBool::new(false),
             overdue_ns: AtomicU64::new(SLOW_NS),
-            full: AtomicBool::new(false),
             tick,
             attend_due: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
@@ -348,8 +345,8 @@ impl Helm {
         if self.seats.len() > 1 {
             let least = self.roomy_ns.load(Ordering::Relaxed);
             self.roomy.note(call.path, took_ns > least);
-            let full = self.full.load(Ordering::Relaxed);
-            self.waits.note(call.path, took_ns, call.cpu_ns, full);
+            self.waits
+                .note(call.path, took_ns, call.cpu_ns, self.is_contended());
         }
         if let Some(slot) = self.slot {
             slot.beat(now_ns / 1_000_000);
@@ -445,7 +442,6 @@ impl Helm {
     /// and what that does can wait: two changes of threads cost a tenth of a call of 1.1 ms.
     fn look_at_load(&self, load: &mut Load) {
         let full = load.is_full(clock::now_ns(), clock::process_ns);
-        self.full.store(full, Ordering::Relaxed);
         let (mut overdue_ns, mut roomy_ns) = (SLOW_NS, SLOW_NS);
         if self.may_be_patient() {
             if load.is_mostly_full() {
@@ -482,6 +478,11 @@ impl Helm {
     fn next_waits(&self) -> bool {
         let path = self.engine.peek_ready(|head| place(head.path()));
         path.is_some_and(|path| self.waits.expects(path))
+    }
+
+    /// A CPU is used up at the moment: what several calls take tells how much they hold each other up.
+    fn is_contended(&self) -> bool {
+        self.overdue_ns.load(Ordering::Relaxed) > SLOW_NS
     }
 
     /// One thread more would only wait for the GIL: whoever comes back from a call leaves the next one to the leader.
