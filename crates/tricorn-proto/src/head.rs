@@ -16,6 +16,21 @@ pub struct Field {
     pub value: Span,
 }
 
+impl Field {
+    /// With all places so much further; further than the largest number means less far.
+    #[inline(always)]
+    pub(crate) fn moved(self, distance: u32) -> Field {
+        let moved = |span: Span| Span {
+            start: span.start.wrapping_add(distance),
+            end: span.end.wrapping_add(distance),
+        };
+        Field {
+            name: moved(self.name),
+            value: moved(self.value),
+        }
+    }
+}
+
 /// How the request body is delimited (RFC 9112, 6).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Framing {
@@ -30,6 +45,27 @@ pub enum Scheme {
     #[default]
     Http,
     Https,
+}
+
+/// How a head compares with others of one [`crate::h1::Familiar`]: heads of one mark have the same names, as they are
+/// spelled, and the same value wherever both have a bit in `same`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known {
+    pub mark: NonZeroU64,
+    /// A bit for each field, the lowest for the first one.
+    pub same: u64,
+}
+
+/// Does the value of a field of this name prove who sends it? It is kept for nobody else's sake then.
+pub fn is_secret(name: &[u8]) -> bool {
+    let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
+    match name.len() {
+        6 => is(b"cookie"),
+        10 => is(b"set-cookie"),
+        13 => is(b"authorization"),
+        19 => is(b"proxy-authorization"),
+        _ => false,
+    }
 }
 
 /// A request head that passed every rule of [`crate::Policy`]. Reused from request to request:
@@ -49,8 +85,8 @@ pub struct Head {
     pub version: (u8, u8),
     /// Fields that the policy lets through to the application, in order.
     pub fields: Vec<Field>,
-    /// Heads of one [`crate::h1::Familiar`] that have the same mark have the same names in `fields`, as they are spelled.
-    pub names: Option<NonZeroU64>,
+    /// What is known of `fields` because heads like this one came before.
+    pub known: Option<Known>,
     pub framing: Framing,
     /// The peer allows another request on this connection (version and Connection field; false for CONNECT
     /// and whenever a rule forces a close).

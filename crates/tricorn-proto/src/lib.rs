@@ -8,6 +8,7 @@
 
 extern crate alloc;
 
+mod bytes;
 mod grammar;
 pub mod h1;
 pub mod head;
@@ -18,7 +19,8 @@ pub mod response;
 pub mod trust;
 pub mod ws;
 
-pub use head::{Field, Framing, Head, Scheme, Span};
+pub use bytes::same;
+pub use head::{Field, Framing, Head, Known, Scheme, Span, is_secret};
 pub use policy::{HeaderMap, PeerTrust, Policy};
 pub use reject::{AppFault, Reject, RejectKind};
 pub use trust::AddrList;

@@ -1,11 +1,14 @@
 //! Whole field lines, at full speed: well-formed and wholly there, or none at all.
 //!
 //! Not the automaton, which says what is wrong with the others. Source: RFC 9112, 5.
+use core::ops::Range;
+
 use crate::grammar::{
     BLOCK, CLASS, TOKEN, UNDERSCORE, outside_usual_name, outside_value, scan, trim, trim_end,
     value_run,
 };
 use crate::h1::Name;
+use crate::head::{Field, Span};
 
 /// All places count from the first byte of what [`Lines`] was made of.
 pub(crate) struct FieldLine {
@@ -16,6 +19,55 @@ pub(crate) struct FieldLine {
     pub value_end: usize,
     /// Behind the CRLF.
     pub end: usize,
+}
+
+impl FieldLine {
+    /// The line that begins with `name` at `at`; its value is known to be well-formed up to `sound`, at least.
+    #[inline(always)]
+    pub(crate) fn familiar(bytes: &[u8], at: usize, name: &Name, sound: usize) -> Option<Self> {
+        let raw_end = sound + value_run(bytes.get(sound..)?);
+        match bytes.get(raw_end..)?.first_chunk()? {
+            b"\r\n" => Self::around(bytes, at + name.name_len, at + name.len..raw_end, false),
+            _ => None,
+        }
+    }
+
+    /// The line whose name ends at `name_end`; `raw`: its value, which may have blanks around it.
+    #[inline(always)]
+    fn around(
+        bytes: &[u8],
+        name_end: usize,
+        raw: Range<usize>,
+        has_underscore: bool,
+    ) -> Option<Self> {
+        let end = raw.end + 2;
+        let value = bytes.get(raw.clone())?;
+        let (before, behind) = match (value.first(), value.last()) {
+            // Neither blank nor tab: what else may stand in a value is larger than both.
+            (Some(b'!'..), Some(b'!'..)) => (0, 0),
+            _ => blanks_around(value),
+        };
+        Some(FieldLine {
+            name_end,
+            has_underscore,
+            value_start: raw.start + before,
+            value_end: raw.end - behind,
+            end,
+        })
+    }
+
+    /// `at`: the line's first byte.
+    #[inline(always)]
+    pub(crate) fn field(&self, at: usize) -> Field {
+        let span = |start: usize, end: usize| Span {
+            start: start as u32,
+            end: end as u32,
+        };
+        Field {
+            name: span(at, self.name_end),
+            value: span(self.value_start, self.value_end),
+        }
+    }
 }
 
 /// Control characters are sought in so many bytes at once, and a bit tells of each.
@@ -38,12 +90,6 @@ impl<'a> Lines<'a> {
         }
     }
 
-    /// What there is from `at` on.
-    #[inline(always)]
-    pub(crate) fn rest(&self, at: usize) -> &'a [u8] {
-        self.bytes.get(at..).unwrap_or(&[])
-    }
-
     #[inline(always)]
     pub(crate) fn slice(&self, start: usize, end: usize) -> &'a [u8] {
         self.bytes.get(start..end).unwrap_or(&[])
@@ -52,41 +98,10 @@ impl<'a> Lines<'a> {
     /// The line that begins at `at`, which is not before one that was asked for earlier.
     #[inline(always)]
     pub(crate) fn at(&mut self, at: usize) -> Option<FieldLine> {
-        let (name_len, has_underscore) = name_before_colon(self.rest(at))?;
+        let (name_len, has_underscore) = name_before_colon(self.bytes.get(at..).unwrap_or(&[]))?;
         let name_end = at + name_len;
-        let line = self.behind_name(name_end, name_end + 1)?;
-        Some(FieldLine {
-            has_underscore,
-            ..line
-        })
-    }
-
-    /// As `at`, when the line begins with `name`.
-    #[inline(always)]
-    pub(crate) fn familiar(&mut self, at: usize, name: &Name) -> Option<FieldLine> {
-        if !name.begins(self.bytes.get(at..)?) {
-            return None;
-        }
-        self.behind_name(at + name.name_len, at + name.len)
-    }
-
-    /// The line whose name ends at `name_end`, and whose value may have blanks around it from `raw_start` on.
-    #[inline(always)]
-    fn behind_name(&mut self, name_end: usize, raw_start: usize) -> Option<FieldLine> {
-        let raw_end = self.end_of_value(raw_start)?;
-        let raw = self.bytes.get(raw_start..raw_end)?;
-        let (before, behind) = match (raw.first(), raw.last()) {
-            // Neither blank nor tab: what else may stand in a value is larger than both.
-            (Some(b'!'..), Some(b'!'..)) => (0, 0),
-            _ => blanks_around(raw),
-        };
-        Some(FieldLine {
-            name_end,
-            has_underscore: false,
-            value_start: raw_start + before,
-            value_end: raw_end - behind,
-            end: raw_end + 2,
-        })
+        let raw = name_end + 1..self.end_of_value(name_end + 1)?;
+        FieldLine::around(self.bytes, name_end, raw, has_underscore)
     }
 
     /// The place of the CRLF behind a value; `None` when something else ends it.
@@ -171,20 +186,19 @@ mod tests {
     use alloc::vec::Vec;
 
     use super::*;
-    use crate::h1::Familiar;
 
     /// Values of the lines one behind the other, as long as they are lines.
     fn values(bytes: &[u8]) -> Vec<&[u8]> {
-        let mut familiar = Familiar::default();
-        assert!(familiar.learn(0, b"a: b", 1, false) && familiar.learn(1, b"a:b", 1, false));
-        let [spaced, bare] = familiar.names(2) else {
-            panic!("two names");
-        };
-        let [any, known] = [None, Some([spaced, bare])].map(|names| {
+        let name = |line: &[u8]| Name::of(line, 1).expect("it is short");
+        let names = (&name(b"a: b"), &name(b"a:b"));
+        let [any, known] = [None, Some(names)].map(|names| {
             let (mut lines, mut at, mut values) = (Lines::new(bytes), 0, Vec::new());
             while let Some(line) = match names {
-                Some([spaced, _]) if spaced.begins(lines.rest(at)) => lines.familiar(at, spaced),
-                Some([_, bare]) => lines.familiar(at, bare),
+                Some((spaced, bare)) => [spaced, bare].into_iter().find_map(|name| {
+                    let begins = name.begins(bytes.get(at..)?);
+                    let sound = at + name.len;
+                    begins.then(|| FieldLine::familiar(bytes, at, name, sound))?
+                }),
                 None => lines.at(at),
             } {
                 assert_eq!(lines.slice(at, line.name_end), b"a");

@@ -10,7 +10,7 @@ use tricorn_proto::h1::{Familiar, HeadParser};
 use tricorn_proto::response::{
     BodyEncoder, BodyKind, BodyPlan, HeadEncoder, ResponseContext, Signature, Status,
 };
-use tricorn_proto::{AddrList, Head, HeaderMap, PeerTrust, Policy};
+use tricorn_proto::{AddrList, Head, HeaderMap, Known, PeerTrust, Policy};
 
 /// Pieces that requests are made of, right ones and wrong ones.
 fn piece() -> impl Strategy<Value = Vec<u8>> {
@@ -140,18 +140,26 @@ proptest! {
         let trust = if trusted { PeerTrust::Trusted } else { PeerTrust::Untrusted };
         let mut familiar = Familiar::default();
         let mut marked: HashMap<NonZeroU64, Vec<Vec<u8>>> = HashMap::new();
+        let mut same: HashMap<(NonZeroU64, usize), Vec<u8>> = HashMap::new();
         for (which, times) in order {
             let raw = &heads[which % heads.len()];
             let (expected, fresh) = head_of(raw, &policy, trust, &mut Familiar::default());
             for _ in 0..times {
                 let (result, mut head) = head_of(raw, &policy, trust, &mut familiar);
                 prop_assert_eq!(&result, &expected);
-                let names = || head.fields.iter().map(|field| head.slice(field.name).to_vec()).collect::<Vec<_>>();
-                if let (Some(mark), Ok(Some(_))) = (head.names, &result) {
-                    let names = names();
-                    prop_assert_eq!(marked.entry(mark).or_insert_with(|| names.clone()), &names);
+                if let (Some(known), Ok(Some(_))) = (head.known, &result) {
+                    let names: Vec<_> = head.fields.iter().map(|field| head.slice(field.name).to_vec()).collect();
+                    prop_assert_eq!(marked.entry(known.mark).or_insert_with(|| names.clone()), &names);
+                    for (index, field) in head.fields.iter().enumerate() {
+                        if known.same >> index & 1 == 1 {
+                            let value = head.slice(field.value);
+                            let first = same.entry((known.mark, index)).or_insert_with(|| value.to_vec());
+                            prop_assert_eq!(&first[..], value);
+                        }
+                    }
+                    prop_assert_eq!(known.same >> head.fields.len(), 0);
                 }
-                head.names = fresh.names;
+                head.known = fresh.known;
                 prop_assert_eq!(format!("{head:?}"), format!("{fresh:?}"));
             }
         }
@@ -211,19 +219,28 @@ proptest! {
     }
 }
 
+/// What is known of a head after it came several times in a row.
+fn known_after(familiar: &mut Familiar, raw: &str, times: usize) -> Vec<Option<Known>> {
+    let raw = format!("GET / HTTP/1.1\r\nHost: a\r\n{raw}\r\n\r\n");
+    let policy = Policy::default();
+    let once = |_| head_of(raw.as_bytes(), &policy, PeerTrust::Untrusted, familiar);
+    (0..times)
+        .map(once)
+        .map(|(result, head)| {
+            assert_eq!(result, Ok(Some(raw.len())));
+            head.known
+        })
+        .collect()
+}
+
 #[test]
 fn names_that_come_again_are_marked_the_same() {
-    let policy = Policy::default();
     let mut familiar = Familiar::default();
     let mut marks = |raw: &str, times| -> Vec<Option<NonZeroU64>> {
-        let raw = format!("GET / HTTP/1.1\r\nHost: a\r\n{raw}\r\n\r\n");
-        let once = |_| head_of(raw.as_bytes(), &policy, PeerTrust::Untrusted, &mut familiar);
-        (0..times)
-            .map(once)
-            .map(|(result, head)| {
-                assert_eq!(result, Ok(Some(raw.len())));
-                head.names
-            })
+        let known = known_after(&mut familiar, raw, times);
+        known
+            .iter()
+            .map(|known| known.map(|known| known.mark))
             .collect()
     };
     let first = marks("Accept: something, and more of it", 20);
@@ -241,6 +258,29 @@ fn names_that_come_again_are_marked_the_same() {
     assert!(longer.is_some() && longer != first[19]);
     let shorter = marks("Accept: something, and more of it", 20)[19];
     assert!(shorter.is_some() && shorter != longer);
+}
+
+#[test]
+fn values_that_come_again_are_told() {
+    let mut familiar = Familiar::default();
+    let mut last = |raw: &str, times| known_after(&mut familiar, raw, times).pop().flatten();
+    let head = "Accept: something\r\nCookie: secret";
+    let known = last(head, 20).expect("it came often enough");
+    assert_eq!(known.same, 0b011, "secrets are not kept");
+    let other = "Accept: other\r\nCookie: secret";
+    let same = |same| Some(Known { same, ..known });
+    assert_eq!(last(other, 3), same(0b001));
+    assert_eq!(last(head, 1), same(0b011));
+    // What always is another is kept at some time, and that is another mark.
+    let later = last(other, 20).expect("the names are the same");
+    assert!(later.same == 0b011 && later.mark != known.mark);
+    assert_eq!(
+        last(head, 1),
+        Some(Known {
+            same: 0b001,
+            ..later
+        })
+    );
 }
 
 #[test]

@@ -1,29 +1,73 @@
-//! The field names that heads keep coming with: most peers of a server send the same ones in the same order.
+//! The field lines that heads keep coming with: most peers of a server send the same names in the same order, and most of
+//! them with the same values.
 //!
-//! Not a cache of heads: each name is compared, byte for byte, with the one that had its place before, and what does not
-//! match is taken apart as ever. Invariant: what a head comes to is the same with any memory.
+//! Not a cache of heads: each line is compared, byte for byte, with the one that had its place before, or else its name is,
+//! and what does not match is taken apart as ever. Invariants: what a head comes to is the same with any memory; secrets are
+//! never kept; the number of lines and their size are bounded.
 use alloc::vec::Vec;
 use core::num::NonZeroU64;
 
 use wide::u8x16;
 
+use crate::grammar::BLOCK;
+use crate::head::{Field, Known, is_secret};
+use crate::lines::FieldLine;
+
 /// The longest name that is kept, with the colon and the blank behind it: that of nearly all names there are.
 const LONGEST: usize = 32;
 const HALF: usize = LONGEST / 2;
-/// More names than this are not kept; browsers behind proxies send some 30.
-const MOST: usize = 64;
+/// More lines than this are not kept, and there is a bit for each; browsers behind proxies send some 30.
+const MOST: usize = u64::BITS as usize;
+/// A longer line is kept without its value.
+const LONGEST_LINE: usize = 256;
+const CRLF: &[u8] = b"\r\n";
 /// So many heads in a row have to be strange before the next one is learned: peers that take turns would be learned
 /// anew with each head otherwise, which costs more than it saves.
 const PATIENCE: u8 = 8;
+/// So many values in a row have to be others before the newest is kept, and twice as many the next time, up to the most:
+/// what is another with each head would be kept anew all the time otherwise.
+const FIRST_PATIENCE: u8 = 4;
+const LAST_PATIENCE: u8 = 128;
 
 /// One for all connections of an engine, and for one policy.
 #[derive(Clone, Debug, Default)]
 pub struct Familiar {
     names: Vec<Name>,
-    /// Counts the changes of `names`.
+    /// One for each name.
+    lines: Vec<Line>,
+    /// The lines that are kept with their values, one behind the other.
+    text: Vec<u8>,
+    /// A bit for each line that may say something about the message itself.
+    telling: u64,
+    /// Counts the changes of all this.
     changes: u64,
     /// Heads in a row that had other names.
     strange: u8,
+}
+
+/// Places count from the first byte of `text`.
+#[derive(Clone, Debug)]
+struct Line {
+    start: u32,
+    /// Equal to `start` where the value is not kept.
+    end: u32,
+    field: Field,
+    /// Values in a row that were others.
+    misses: u8,
+    patience: u8,
+}
+
+/// What came of familiar lines; a bit for each of them, the lowest for the first one.
+#[derive(Default)]
+pub(super) struct Taken {
+    /// Where they end.
+    pub end: usize,
+    /// They had the value that is kept.
+    pub same: u64,
+    /// They may say something about the message itself.
+    pub telling: u64,
+    /// It is time to keep the value that they have now.
+    pub due: u64,
 }
 
 /// As it stood in the head, in either case.
@@ -36,15 +80,57 @@ pub(crate) struct Name {
     pub(crate) name_len: usize,
     /// Colon and blank included.
     pub(crate) len: usize,
-    /// It may say something about the message itself.
-    pub(crate) tells: bool,
 }
 
 impl Familiar {
-    /// The first names, at most `most`.
-    #[inline(always)]
-    pub(crate) fn names(&self, most: usize) -> &[Name] {
-        &self.names[..self.names.len().min(most)]
+    /// Puts the lines that begin with familiar names, one behind the other from `at` on, into `fields`, which has none;
+    /// no more than `most` lines, and none that is longer than `longest`.
+    #[inline(never)]
+    pub(super) fn take(
+        &mut self,
+        bytes: &[u8],
+        at: usize,
+        (most, longest): (usize, usize),
+        fields: &mut Vec<Field>,
+    ) -> Taken {
+        let most = self.lines.len().min(most);
+        let mut taken = Taken {
+            end: at,
+            ..Taken::default()
+        };
+        loop {
+            let index = fields.len();
+            let lines = &mut self.lines[index..most];
+            let unlike = again(lines, &self.text, bytes, &mut taken.end, fields);
+            let (at, count) = (taken.end, fields.len());
+            taken.same |= below(count) & !below(index);
+            if count == most {
+                break;
+            }
+            let (known, name) = (&mut self.lines[count], &self.names[count]);
+            let value = at + name.len;
+            let sound = if unlike >= value && known.start < known.end {
+                // No further than the value that is kept.
+                unlike.min(at + (known.end - known.start) as usize - CRLF.len())
+            } else if name.begins(bytes.get(at..).unwrap_or(&[])) {
+                value
+            } else {
+                break;
+            };
+            match FieldLine::familiar(bytes, at, name, sound) {
+                Some(line) if line.end - at <= longest => {
+                    fields.push(line.field(at));
+                    taken.end = line.end;
+                }
+                _ => break,
+            }
+            known.misses = known.misses.saturating_add(1);
+            if known.misses >= known.patience {
+                taken.due |= 1 << count;
+            }
+        }
+        taken.telling = self.telling & below(fields.len());
+        taken
     }
 
     /// Is the head at hand to be learned, as far as it is strange?
@@ -53,45 +139,78 @@ impl Familiar {
         self.strange >= PATIENCE
     }
 
-    /// The name at the start of `line` comes at the place `index` from now on, behind those that were before it.
-    /// `false`: it is none that can be kept.
-    pub(crate) fn learn(
-        &mut self,
-        index: usize,
-        line: &[u8],
-        name_len: usize,
-        tells: bool,
-    ) -> bool {
-        let has_blank = line.get(name_len + 1) == Some(&b' ');
-        let len = name_len + 1 + usize::from(has_blank);
-        let (Some(read), true) = (line.get(..len), index < MOST) else {
+    /// The line of `field`, a part of `bytes`, comes at the place `index` from now on, behind those that were before it.
+    /// `false`: its name is none that can be kept.
+    pub(crate) fn learn(&mut self, index: usize, bytes: &[u8], field: Field, tells: bool) -> bool {
+        let name_len = (field.name.end - field.name.start) as usize;
+        let line = bytes.get(field.name.start as usize..).unwrap_or(&[]);
+        let (Some(name), true) = (Name::of(line, name_len), index < MOST) else {
             return false;
         };
-        let mut text = [[0; HALF]; 2];
-        let Some(room) = text.as_flattened_mut().get_mut(..len) else {
-            return false;
-        };
-        room.copy_from_slice(read);
         self.cut(index);
-        self.names.push(Name {
-            text,
-            mask: u32::MAX >> (LONGEST - len),
-            name_len,
-            len,
-            tells,
+        let end = self.text.len() as u32;
+        self.names.push(name);
+        self.lines.push(Line {
+            start: end,
+            end,
+            field,
+            misses: 0,
+            patience: FIRST_PATIENCE,
         });
+        self.telling |= u64::from(tells) << index;
+        self.hold(index, bytes, field);
         true
     }
 
-    fn cut(&mut self, count: usize) {
-        self.names.truncate(count);
+    /// The line at the place `index`, whose name `field` has, comes with another value from now on, if that can be kept.
+    pub(super) fn keep(&mut self, index: usize, bytes: &[u8], field: Field) {
+        if let Some(known) = self.lines.get_mut(index) {
+            known.misses = 0;
+            known.patience = known.patience.saturating_mul(2).min(LAST_PATIENCE);
+            self.hold(index, bytes, field);
+        }
+    }
+
+    /// Puts the line of `field` into `text`.
+    fn hold(&mut self, index: usize, bytes: &[u8], field: Field) {
+        let Some([known, behind @ ..]) = self.lines.get_mut(index..) else {
+            return;
+        };
+        let Some(line) = whole_line(bytes, field).filter(|line| line.len() <= LONGEST_LINE) else {
+            return;
+        };
+        if is_secret(&line[..self.names[index].name_len]) {
+            return;
+        }
+        let before = known.start as usize..known.end as usize;
+        // Places that become smaller wrap around.
+        let growth = (line.len() as u32).wrapping_sub(known.end - known.start);
+        self.text.splice(before, line.iter().copied());
+        known.end = known.end.wrapping_add(growth);
+        known.field = field.moved(known.start.wrapping_sub(field.name.start));
+        for line in behind {
+            line.start = line.start.wrapping_add(growth);
+            line.end = line.end.wrapping_add(growth);
+            line.field = line.field.moved(growth);
+        }
         self.changes += 1;
     }
 
-    /// A head of `count` fields has ended, each of which was at its place or was learned. Returns the mark of its names.
+    fn cut(&mut self, count: usize) {
+        if let Some(first) = self.lines.get(count) {
+            self.text.truncate(first.start as usize);
+        }
+        self.lines.truncate(count);
+        self.names.truncate(count);
+        self.telling &= below(count);
+        self.changes += 1;
+    }
+
+    /// A head of `count` fields has ended, each of which was at its place or was learned. `same`: a bit for each that had
+    /// the value that is kept.
     #[inline]
-    pub(super) fn recognize(&mut self, count: usize) -> Option<NonZeroU64> {
-        if self.names.len() != count {
+    pub(super) fn recognize(&mut self, count: usize, same: u64) -> Option<Known> {
+        if self.lines.len() != count {
             if !self.is_learning() {
                 self.wonder();
                 return None;
@@ -99,7 +218,7 @@ impl Familiar {
             self.cut(count);
         }
         self.strange = 0;
-        NonZeroU64::new(self.changes)
+        NonZeroU64::new(self.changes).map(|mark| Known { mark, same })
     }
 
     /// A head had other names.
@@ -113,7 +232,93 @@ impl Familiar {
     }
 }
 
+/// Puts the first of `lines` that are wholly the same in `bytes`, one behind the other from `at` on, into `fields`, and
+/// moves `at` behind them. Returns where `bytes` becomes unlike `text`. Not inlined: it needs all registers for itself.
+#[inline(never)]
+fn again(
+    lines: &mut [Line],
+    text: &[u8],
+    bytes: &[u8],
+    at: &mut usize,
+    fields: &mut Vec<Field>,
+) -> usize {
+    let from = lines.first().map_or(0, |line| line.start);
+    let kept = text.get(from as usize..).unwrap_or(&[]);
+    let common = common(kept, bytes.get(*at..).unwrap_or(&[]));
+    let unlike = *at + common;
+    let reach = from + common as u32;
+    let is_same = |line: &&Line| line.end <= reach && line.start < line.end;
+    let count = lines.iter().take_while(is_same).count();
+    let distance = (*at as u32).wrapping_sub(from);
+    let lines = &mut lines[..count];
+    fields.extend(lines.iter_mut().map(|line| {
+        line.misses = 0;
+        line.field.moved(distance)
+    }));
+    if let Some(last) = lines.last() {
+        *at = last.end.wrapping_add(distance) as usize;
+    }
+    unlike
+}
+
+/// How many bytes both begin with.
+#[inline(always)]
+fn common(one: &[u8], other: &[u8]) -> usize {
+    let length = one.len().min(other.len());
+    let (one, other) = (&one[..length], &other[..length]);
+    let differences = |(one, other): (&[u8; 2 * BLOCK], &[u8; 2 * BLOCK])| {
+        let same = |one: &[u8; BLOCK], other: &[u8; BLOCK]| {
+            u8x16::new(*one).simd_eq(u8x16::new(*other)).to_bitmask()
+        };
+        match (one.as_chunks().0, other.as_chunks().0) {
+            ([a, b], [c, d]) => !(same(a, c) | same(b, d) << BLOCK),
+            _ => 0,
+        }
+    };
+    let (blocks, _) = one.as_chunks();
+    for (index, pair) in blocks.iter().zip(other.as_chunks().0).enumerate() {
+        let bits = differences(pair);
+        if bits != 0 {
+            return index * 2 * BLOCK + bits.trailing_zeros() as usize;
+        }
+    }
+    match one.last_chunk().zip(other.last_chunk()) {
+        // What was compared before is the same.
+        Some(pair) => length - 2 * BLOCK + differences(pair).trailing_zeros() as usize,
+        None => one.iter().zip(other).take_while(|(a, b)| a == b).count(),
+    }
+}
+
+/// A bit for each of the first `count` lines.
+#[inline(always)]
+fn below(count: usize) -> u64 {
+    1u64.checked_shl(count as u32)
+        .map_or(u64::MAX, |bit| bit - 1)
+}
+
+/// With its CRLF; `None` where there are blanks behind the value.
+fn whole_line(bytes: &[u8], field: Field) -> Option<&[u8]> {
+    let line = bytes.get(field.name.start as usize..field.value.end as usize + CRLF.len())?;
+    line.ends_with(CRLF).then_some(line)
+}
+
 impl Name {
+    /// `None`: it is too long.
+    pub(crate) fn of(line: &[u8], name_len: usize) -> Option<Name> {
+        let has_blank = line.get(name_len + 1) == Some(&b' ');
+        let len = name_len + 1 + usize::from(has_blank);
+        let mut text = [[0; HALF]; 2];
+        text.as_flattened_mut()
+            .get_mut(..len)?
+            .copy_from_slice(line.get(..len)?);
+        Some(Name {
+            text,
+            mask: u32::MAX >> (LONGEST - len),
+            name_len,
+            len,
+        })
+    }
+
     #[inline(always)]
     pub(crate) fn begins(&self, line: &[u8]) -> bool {
         let same = |text: &[u8; HALF], read: &[u8; HALF]| {
@@ -137,70 +342,4 @@ impl Name {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn learned(lines: &[&[u8]]) -> Familiar {
-        let mut familiar = Familiar::default();
-        for (index, line) in lines.iter().enumerate() {
-            let name_len = line.iter().position(|&byte| byte == b':').expect("a colon");
-            assert!(familiar.learn(index, line, name_len, false));
-        }
-        familiar
-    }
-
-    #[test]
-    fn a_name_is_known_to_the_last_byte() {
-        for len in 1..LONGEST - 1 {
-            let mut line = alloc::vec![b'a'; len];
-            line.extend_from_slice(
-                b": value and enough of it to fill all the blocks that are read\r\n",
-            );
-            let familiar = learned(&[&line]);
-            let known = familiar.names[0].clone();
-            assert!(known.begins(&line));
-            assert_eq!((known.name_len, known.len), (len, len + 2));
-            for place in 0..len + 2 {
-                let mut other = line.clone();
-                other[place] ^= 0x20;
-                assert!(!known.begins(&other), "{place} of {len}");
-            }
-            let mut other = line.clone();
-            other[len + 2] = b'x';
-            assert!(known.begins(&other), "the value is not looked at");
-        }
-    }
-
-    #[test]
-    fn a_line_may_end_where_its_name_does_and_not_before() {
-        let long = b"Upgrade-Insecure-Requests: 1\r\n\r\n";
-        let [host, long_name] = &learned(&[b"Host: a\r\n", long]).names[..] else {
-            panic!("two names");
-        };
-        assert!(host.begins(b"Host: abcdefgh\r\n"));
-        assert!(host.begins(b"Host: a\r\n"));
-        assert!(!host.begins(b"Hosts: a\r\n") && !host.begins(b"Host:"));
-        assert!(long_name.begins(long));
-        assert!(long_name.begins(&long[..27]) && !long_name.begins(&long[..26]));
-        assert!(!long_name.begins(b""));
-    }
-
-    #[test]
-    fn a_colon_without_a_blank_belongs_to_the_name_as_well() {
-        let host = &learned(&[b"Host:a and what follows\r\n"]).names[0];
-        assert_eq!(host.len, 5);
-        assert!(host.begins(b"Host:b and what follows\r\n"));
-        assert!(host.begins(b"Host: b and what follows"));
-    }
-
-    #[test]
-    fn names_too_long_or_too_many_are_not_kept() {
-        let mut familiar = Familiar::default();
-        let mut line = alloc::vec![b'a'; 31];
-        line.extend_from_slice(b": b");
-        assert!(!familiar.learn(0, &line, 31, false));
-        assert!(familiar.learn(0, &line[1..], 30, false));
-        assert!(!familiar.learn(MOST, &line[1..], 30, false));
-        assert!(!familiar.learn(0, b"a", 1, false));
-    }
-}
+mod tests;

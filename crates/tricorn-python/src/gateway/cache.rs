@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
+use tricorn_proto::{is_secret, same};
 
 use super::environ::set;
 use super::text;
@@ -41,7 +42,7 @@ impl Values {
         let slot = &mut slots[text::hash(bytes) & (VALUES - 1)];
         if let Some(cached) = slot {
             let cached = cached.bind(py);
-            if text::as_latin1(cached).is_some_and(|cached| text::same(cached, bytes)) {
+            if text::as_latin1(cached).is_some_and(|cached| same(cached, bytes)) {
                 return Ok(cached.clone());
             }
         }
@@ -137,7 +138,7 @@ impl<T> Names<T> {
         let mut sets = self.sets.borrow_mut();
         let set = &mut sets[text::hash(name) & (NAME_SETS - 1)];
         for cached in set.iter().flatten() {
-            if text::same(&cached.spelled, name) {
+            if same(&cached.spelled, name) {
                 return Ok((cached.key.bind(py).clone(), cached.kind));
             }
         }
@@ -208,10 +209,7 @@ pub fn kind_of(name: &[u8]) -> NameKind {
     match name.len() {
         12 if is(b"content-type") => NameKind::Content,
         14 if is(b"content-length") => NameKind::Content,
-        6 if is(b"cookie") => NameKind::Secret,
-        10 if is(b"set-cookie") => NameKind::Secret,
-        13 if is(b"authorization") => NameKind::Secret,
-        19 if is(b"proxy-authorization") => NameKind::Secret,
+        _ if is_secret(name) => NameKind::Secret,
         _ => NameKind::Plain,
     }
 }
@@ -288,7 +286,7 @@ impl Targets {
         let mut slots = self.slots.borrow_mut();
         let slot = &mut slots[text::hash(target) & (TARGETS - 1)];
         if let Some(cached) = slot
-            && text::as_latin1(cached.raw.bind(py)).is_some_and(|raw| text::same(raw, target))
+            && text::as_latin1(cached.raw.bind(py)).is_some_and(|raw| same(raw, target))
         {
             return Ok(cached.clone_ref(py));
         }

@@ -13,7 +13,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 use tricorn_engine::{Exchange, Peer};
-use tricorn_proto::Head;
+use tricorn_proto::{Head, same};
 
 use super::cache::{NameKind, Names, Target, VALUE_MAX, Values};
 use super::environ::{Parts, copy, set};
@@ -25,10 +25,14 @@ use super::text;
 const SHAPES: usize = 32;
 /// Heads with more names have no shape.
 const MOST_NAMES: usize = 48;
+/// A bit for each of them.
+const ALL: u64 = u64::MAX >> (u64::BITS as usize - MOST_NAMES);
 /// A longer name is no common client's.
 const LONGEST_NAME: usize = 64;
-/// A kept value that was wrong this often in a row gives way to the newest.
-const MISSES: u8 = 4;
+/// A kept value that was wrong this often in a row gives way to the newest, the first time; then twice as often is needed,
+/// up to the most, or what is another with each request would be kept anew all the time.
+const FIRST_PATIENCE: u8 = 4;
+const LAST_PATIENCE: u8 = 128;
 
 struct Field {
     spelled: Box<[u8]>,
@@ -37,13 +41,16 @@ struct Field {
     /// The bytes of what the template has for it; `None` where nothing is kept.
     kept: Option<Box<[u8]>>,
     misses: u8,
+    patience: u8,
 }
 
 struct Shape {
     arrival: Arrival,
     fields: Vec<Field>,
-    /// The mark of their names, when the last head that fitted had one.
-    names: Option<NonZeroU64>,
+    /// The mark of the last head that fitted, when it had one.
+    mark: Option<NonZeroU64>,
+    /// A bit for each field of which the template has the value that heads of this mark have, where they are the same.
+    held: u64,
     template: Py<PyDict>,
     /// Of the kit whose parts are in the template.
     lease: Option<Lease>,
@@ -223,13 +230,15 @@ impl Shape {
                 kind,
                 kept: None,
                 misses: 0,
+                patience: FIRST_PATIENCE,
             });
         }
         Ok(Some(Shape {
             arrival: Arrival::of(exchange),
             fields,
             template: template.unbind(),
-            names: head.names,
+            mark: head.known.map(|known| known.mark),
+            held: 0,
             lease: None,
             address: None,
             target: KeptTarget::default(),
@@ -241,14 +250,16 @@ impl Shape {
         if !self.arrival.fits(exchange) {
             return false;
         }
-        if self.names.is_some() && self.names == head.names {
+        let mark = head.known.map(|known| known.mark);
+        if self.mark.is_some() && self.mark == mark {
             return true;
         }
         let mut pairs = self.fields.iter().zip(&head.fields);
         let fits = self.fields.len() == head.fields.len()
-            && pairs.all(|(known, field)| text::same(&known.spelled, head.slice(field.name)));
-        if fits {
-            self.names = head.names;
+            && pairs.all(|(known, field)| same(&known.spelled, head.slice(field.name)));
+        if fits && mark.is_some() {
+            self.mark = mark;
+            self.held = 0;
         }
         fits
     }
@@ -270,12 +281,19 @@ impl Shape {
         let has_target = head.script_name.is_none() && self.target.is(head.target());
         let template = self.template.bind(py);
         let environ = copy(template)?;
-        for (known, field) in self.fields.iter_mut().zip(&head.fields) {
-            let bytes = head.slice(field.value);
-            if let Some(kept) = &known.kept
-                && text::same(kept, bytes)
-            {
+        let same_again = head.known.map_or(0, |known| known.same);
+        let mut others = !(same_again & self.held) & ALL >> (MOST_NAMES - self.fields.len());
+        while others != 0 {
+            let index = others.trailing_zeros() as usize;
+            others &= others - 1;
+            let bit = 1 << index;
+            let (known, bytes) = (
+                &mut self.fields[index],
+                head.slice(head.fields[index].value),
+            );
+            if known.kept.as_deref().is_some_and(|kept| same(kept, bytes)) {
                 known.misses = 0;
+                self.held |= same_again & bit;
                 continue;
             }
             let key = known.key.bind(py);
@@ -286,10 +304,12 @@ impl Shape {
             let value = values.of(py, bytes)?;
             set(&environ, key, &value)?;
             known.misses += 1;
-            if known.misses == MISSES {
+            if known.misses >= known.patience {
                 known.misses = 0;
+                known.patience = known.patience.saturating_mul(2).min(LAST_PATIENCE);
                 set(template, key, &value)?;
                 known.kept = Some(bytes.into());
+                self.held = self.held & !bit | same_again & bit;
             }
         }
         let again = !has_target && self.target.comes_again(head.target());

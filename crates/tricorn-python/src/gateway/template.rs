@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use tricorn_engine::{Exchange, ListenerInfo};
-use tricorn_proto::Scheme;
+use tricorn_proto::{Scheme, same};
 
 use super::cache::VALUE_MAX;
 use super::text;
@@ -45,7 +45,7 @@ pub struct KeptTarget {
 impl KeptTarget {
     #[inline]
     pub fn is(&self, target: &[u8]) -> bool {
-        text::same(&self.kept, target)
+        same(&self.kept, target)
     }
 
     /// Was the last target that the template does not have the same?

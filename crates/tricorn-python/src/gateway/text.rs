@@ -65,28 +65,15 @@ pub fn repr(value: &Bound<'_, PyAny>) -> String {
     )
 }
 
-/// Are they equal? Without a call, which costs more than it takes to compare what is as short as names and values are.
-#[inline(always)]
-pub fn same(one: &[u8], other: &[u8]) -> bool {
-    // Both ends, which may overlap.
-    fn ends<const N: usize>(one: &[u8], other: &[u8]) -> bool {
-        one.first_chunk::<N>() == other.first_chunk() && one.last_chunk::<N>() == other.last_chunk()
-    }
-    one.len() == other.len()
-        && match one.len() {
-            0..4 => one.iter().zip(other).all(|(a, b)| a == b),
-            4..8 => ends::<4>(one, other),
-            8..16 => ends::<8>(one, other),
-            16..=32 => ends::<16>(one, other),
-            _ => one == other,
-        }
-}
-
-/// Hash for small direct-mapped caches: fast, and collisions only evict.
+/// Hash for small direct-mapped caches: fast, and collisions only evict. Its lowest bits depend on every bit of `bytes`: those
+/// of a bare product would not on a word's last bytes, in which numbered targets and values differ.
 #[inline]
 pub fn hash(bytes: &[u8]) -> usize {
     const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mix = |state: u64, word: u64| (state.rotate_left(5) ^ word).wrapping_mul(SEED);
+    let mix = |state: u64, word: u64| {
+        let product = u128::from(state.rotate_left(5) ^ word) * u128::from(SEED);
+        product as u64 ^ (product >> 64) as u64
+    };
     let mut state = bytes.len() as u64;
     let (words, rest) = bytes.as_chunks::<8>();
     for word in words {
@@ -100,7 +87,7 @@ pub fn hash(bytes: &[u8]) -> usize {
             .iter()
             .fold(state, |state, &byte| mix(state, u64::from(byte))),
     };
-    (state >> 32) as usize
+    state as usize
 }
 
 /// `%XX` decoded, everything else as it is (also a `%` without two hex digits).

@@ -2,53 +2,24 @@
 //!
 //! Each stops in front of what it cannot take, which whoever comes next meets again from its first byte on: familiar
 //! names, then any well-formed line, then the automaton.
-use alloc::vec::Vec;
-
 use super::HeadParser;
 use crate::h1::facts::{Facts, Verdict};
-use crate::h1::familiar::{Familiar, Name};
-use crate::head::{Field, Head, Span};
-use crate::lines::{FieldLine, Lines};
+use crate::h1::familiar::Familiar;
+use crate::head::{Head, Span};
+use crate::lines::Lines;
 use crate::policy::{PeerTrust, Policy};
 use crate::reject::Reject;
 
 /// The most bytes of a whole head, whatever the settings multiply up to.
 pub(super) const LARGEST_HEAD: usize = 256 * 1024 * 1024;
 
-/// `at`: the line's first byte.
-#[inline(always)]
-fn field(at: usize, line: &FieldLine) -> Field {
-    let span = |start: usize, end: usize| Span {
-        start: start as u32,
-        end: end as u32,
-    };
-    Field {
-        name: span(at, line.name_end),
-        value: span(line.value_start, line.value_end),
-    }
-}
-
-/// Puts the lines that begin with `names`, one behind the other from `at` on, into `fields`. Returns where they end. Not
-/// inlined: it needs all registers for itself.
-#[inline(never)]
-fn take_familiar(
-    bytes: &[u8],
-    mut at: usize,
-    names: &[Name],
-    size_limit: usize,
-    fields: &mut Vec<Field>,
-) -> usize {
-    let mut lines = Lines::new(bytes);
-    for name in names {
-        match lines.familiar(at, name) {
-            Some(line) if line.end - at <= size_limit => {
-                fields.push(field(at, &line));
-                at = line.end;
-            }
-            _ => break,
-        }
-    }
-    at
+/// The places of the bits that are set.
+fn places(mut bits: u64) -> impl Iterator<Item = usize> {
+    core::iter::from_fn(move || {
+        let place = (bits != 0).then(|| bits.trailing_zeros() as usize);
+        bits &= bits.wrapping_sub(1);
+        place
+    })
 }
 
 impl HeadParser {
@@ -65,58 +36,57 @@ impl HeadParser {
         let bytes = &bytes[..bytes.len().min(LARGEST_HEAD)];
         // Whose lines come one by one is not worth it.
         let begins = self.lines == 0;
+        let mut same = 0;
         if begins {
-            self.familiar_lines(bytes, policy, trust, head, familiar)?;
+            same = self.familiar_lines(bytes, policy, trust, head, familiar)?;
             if bytes.get(self.at - self.base) == Some(&b'\r') {
-                head.names = familiar.recognize(self.lines);
+                head.known = familiar.recognize(self.lines, same);
                 return Ok(());
             }
         }
-        self.other_lines(bytes, policy, trust, head, familiar, begins)
+        self.other_lines(bytes, policy, trust, head, familiar, begins.then_some(same))
     }
 
-    /// Lines whose names are those that came at their places before.
+    /// Lines whose names are those that came at their places before. Returns a bit for each that has the same value, too.
     fn familiar_lines(
         &mut self,
         bytes: &[u8],
         policy: &Policy,
         trust: PeerTrust,
         head: &mut Head,
-        familiar: &Familiar,
-    ) -> Result<(), Reject> {
-        let names = familiar.names(policy.fields_limit());
+        familiar: &mut Familiar,
+    ) -> Result<u64, Reject> {
         let start = self.at - self.base;
-        let end = take_familiar(
-            bytes,
-            start,
-            names,
-            policy.field_size_limit(),
-            &mut head.fields,
-        );
-        for (index, (field, name)) in head.fields.iter().zip(names).enumerate() {
-            self.lines += 1;
-            if name.tells {
-                let part = |span: Span| &bytes[span.start as usize..span.end as usize];
-                let noted = (part(field.name), part(field.value));
-                // Only a name with an underscore could be dropped, and none of those is familiar.
-                let noted =
-                    self.facts
-                        .note(noted, (field.value, false), self.version, policy, trust);
-                if let Err(reject) = noted {
-                    head.fields.truncate(index);
-                    return Err(reject);
-                }
+        let limits = (policy.fields_limit(), policy.field_size_limit());
+        let taken = familiar.take(bytes, start, limits, &mut head.fields);
+        self.lines = head.fields.len();
+        for index in places(taken.telling) {
+            let field = head.fields[index];
+            let part = |span: Span| &bytes[span.start as usize..span.end as usize];
+            let noted = (part(field.name), part(field.value));
+            // Only a name with an underscore could be dropped, and none of those is familiar.
+            let noted = self
+                .facts
+                .note(noted, (field.value, false), self.version, policy, trust);
+            if let Err(reject) = noted {
+                head.fields.truncate(index);
+                self.lines = index + 1;
+                return Err(reject);
             }
+        }
+        for index in places(taken.due) {
+            familiar.keep(index, bytes, head.fields[index]);
         }
         let last = head
             .fields
             .last()
             .map_or(Span::default(), |field| field.name);
-        self.took(start, end, last);
-        Ok(())
+        self.took(start, taken.end, last);
+        Ok(taken.same)
     }
 
-    /// Any well-formed lines.
+    /// Any well-formed lines. `begun`: they, and familiar ones before them, begin the head; a bit for each of those that has
+    /// the same value, too.
     #[inline(never)]
     fn other_lines(
         &mut self,
@@ -125,28 +95,26 @@ impl HeadParser {
         trust: PeerTrust,
         head: &mut Head,
         familiar: &mut Familiar,
-        begins: bool,
+        begun: Option<u64>,
     ) -> Result<(), Reject> {
         let mut lines = Lines::new(bytes);
         let telling = policy.with_scheme_headers(Facts::TELLING);
         let start = self.at - self.base;
         let mut at = start;
         let mut last = Span::default();
-        let mut learns = begins && familiar.is_learning();
+        let mut learns = begun.is_some() && familiar.is_learning();
         while self.lines < policy.fields_limit()
             && let Some(line) = lines.at(at)
             && line.end - at <= policy.field_size_limit()
         {
-            let field = field(at, &line);
+            let field = line.field(at);
             let name = lines.slice(at, line.name_end);
             last = field.name;
-            let rest = lines.rest(at);
             at = line.end;
             let tells = line.has_underscore || telling.may_hold(name);
             // What a name with an underscore comes to depends on its peer.
-            learns = learns
-                && !line.has_underscore
-                && familiar.learn(self.lines, rest, name.len(), tells);
+            learns =
+                learns && !line.has_underscore && familiar.learn(self.lines, bytes, field, tells);
             self.lines += 1;
             if tells {
                 let noted = (name, lines.slice(line.value_start, line.value_end));
@@ -158,9 +126,11 @@ impl HeadParser {
             head.fields.push(field);
         }
         self.took(start, at, last);
-        if begins && bytes.get(at) == Some(&b'\r') {
+        if let Some(same) = begun
+            && bytes.get(at) == Some(&b'\r')
+        {
             match learns {
-                true => head.names = familiar.recognize(self.lines),
+                true => head.known = familiar.recognize(self.lines, same),
                 false => familiar.wonder(),
             }
         }
