@@ -264,28 +264,38 @@ fn again(
 /// How many bytes both begin with.
 #[inline(always)]
 fn common(one: &[u8], other: &[u8]) -> usize {
+    const PAIR: usize = 2 * BLOCK;
+    // A bit for each byte that differs.
+    let unlike = |one: &[u8; BLOCK], other: &[u8; BLOCK]| {
+        let same = u8x16::new(*one).simd_eq(u8x16::new(*other));
+        same.to_bitmask() ^ u32::from(u16::MAX)
+    };
+    let unlike_pair =
+        |(one, other): (&[u8; PAIR], &[u8; PAIR])| match (one.as_chunks().0, other.as_chunks().0) {
+            ([a, b], [c, d]) => unlike(a, c) | unlike(b, d) << BLOCK,
+            _ => 0,
+        };
     let length = one.len().min(other.len());
     let (one, other) = (&one[..length], &other[..length]);
-    let differences = |(one, other): (&[u8; 2 * BLOCK], &[u8; 2 * BLOCK])| {
-        let same = |one: &[u8; BLOCK], other: &[u8; BLOCK]| {
-            u8x16::new(*one).simd_eq(u8x16::new(*other)).to_bitmask()
-        };
-        match (one.as_chunks().0, other.as_chunks().0) {
-            ([a, b], [c, d]) => !(same(a, c) | same(b, d) << BLOCK),
-            _ => 0,
-        }
-    };
-    let (blocks, _) = one.as_chunks();
-    for (index, pair) in blocks.iter().zip(other.as_chunks().0).enumerate() {
-        let bits = differences(pair);
+    for (index, pair) in (one.as_chunks().0.iter().zip(other.as_chunks().0)).enumerate() {
+        let bits = unlike_pair(pair);
         if bits != 0 {
-            return index * 2 * BLOCK + bits.trailing_zeros() as usize;
+            return index * PAIR + bits.trailing_zeros() as usize;
         }
     }
-    match one.last_chunk().zip(other.last_chunk()) {
-        // What was compared before is the same.
-        Some(pair) => length - 2 * BLOCK + differences(pair).trailing_zeros() as usize,
-        None => one.iter().zip(other).take_while(|(a, b)| a == b).count(),
+    // The rest, from both ends: where they overlap, or what was compared before, is the same.
+    let ends = one.first_chunk().zip(other.first_chunk());
+    let ends = ends.zip(one.last_chunk().zip(other.last_chunk()));
+    match (length, ends) {
+        (PAIR.., _) => {
+            let last = one.last_chunk().zip(other.last_chunk());
+            length - PAIR + last.map_or(0, unlike_pair).trailing_zeros() as usize
+        }
+        (_, Some(((a, c), (b, d)))) => {
+            let bits = unlike(a, c) | unlike(b, d) << (length - BLOCK);
+            bits.trailing_zeros().min(length as u32) as usize
+        }
+        _ => one.iter().zip(other).take_while(|(a, b)| a == b).count(),
     }
 }
 

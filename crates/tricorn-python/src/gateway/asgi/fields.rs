@@ -2,10 +2,12 @@
 //!
 //! Invariants: names are lower-case, in the order of the wire; what peers send never makes a cache grow; secrets are not
 //! kept. Used under a lock: making bytes and tuples of them runs no Python code.
+use std::num::NonZeroU64;
+
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
-use tricorn_proto::Head;
+use tricorn_proto::{Head, Known};
 
 use crate::gateway::cache::{NameKind, Names, kind_of};
 use crate::gateway::text;
@@ -28,6 +30,9 @@ pub struct FieldCache {
     names: Names<PyBytes>,
     /// Where the fields of the last head are: clients send the same ones again, mostly, and a look spares a hash.
     last: [u16; MOST_FIELDS],
+    /// The pairs that heads of this mark have, where their fields are the same.
+    same: [Option<Py<PyTuple>>; MOST_FIELDS],
+    mark: Option<NonZeroU64>,
 }
 
 impl FieldCache {
@@ -36,21 +41,42 @@ impl FieldCache {
             pairs: (0..PAIRS).map(|_| None).collect(),
             names: Names::new(lower_name),
             last: [0; MOST_FIELDS],
+            same: [const { None }; MOST_FIELDS],
+            mark: None,
         }
     }
 
     pub fn list<'py>(&mut self, py: Python<'py>, head: &Head) -> PyResult<Bound<'py, PyList>> {
         let length = head.fields.len() as ffi::Py_ssize_t;
+        let same = head.known.map_or(0, |known| self.same_as(known));
         // SAFETY: a new list has room for `length` items, and each is set once, in order; should making one fail, the list
         // is dropped with the rest still empty. Nobody else has seen it.
         unsafe {
             let list = Bound::from_owned_ptr_or_err(py, ffi::PyList_New(length))?;
             for index in 0..head.fields.len() {
-                let pair = self.pair(py, head, index)?;
+                let pair = match self.same.get_mut(index) {
+                    Some(kept) if same >> index & 1 == 1 => match kept {
+                        Some(pair) => pair.bind(py).clone(),
+                        None => {
+                            let pair = self.pair(py, head, index)?;
+                            self.same[index] = Some(pair.clone().unbind());
+                            pair
+                        }
+                    },
+                    _ => self.pair(py, head, index)?,
+                };
                 ffi::PyList_SET_ITEM(list.as_ptr(), index as ffi::Py_ssize_t, pair.into_ptr());
             }
             Ok(list.cast_into_unchecked())
         }
+    }
+
+    /// The fields for which `same` may be asked, once it is about heads of that mark.
+    fn same_as(&mut self, Known { mark, same }: Known) -> u64 {
+        if self.mark.replace(mark) != Some(mark) {
+            self.same = [const { None }; MOST_FIELDS];
+        }
+        same
     }
 
     fn pair<'py>(
