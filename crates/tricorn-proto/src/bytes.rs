@@ -1,4 +1,4 @@
-//! Pieces of bytes as short as names and values are.
+//! Comparing bytes as few as names and values have, and going through the bits that tell of each field.
 
 /// Are they equal? Without a call as long as they are short, for that would cost more than it takes to compare them.
 #[inline(always)]
@@ -15,6 +15,16 @@ pub fn same(one: &[u8], other: &[u8]) -> bool {
             16..=32 => ends::<16>(one, other),
             _ => one == other,
         }
+}
+
+/// The places of the bits that are set, the lowest first.
+#[inline(always)]
+pub fn places(mut bits: u64) -> impl Iterator<Item = usize> {
+    core::iter::from_fn(move || {
+        let place = (bits != 0).then(|| bits.trailing_zeros() as usize);
+        bits &= bits.wrapping_sub(1);
+        place
+    })
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 use tricorn_engine::{Exchange, Peer};
-use tricorn_proto::{Head, same};
+use tricorn_proto::{Head, places, same};
 
 use super::cache::{NameKind, Names, Target, VALUE_MAX, Values};
 use super::environ::{Parts, copy, set};
@@ -282,10 +282,8 @@ impl Shape {
         let template = self.template.bind(py);
         let environ = copy(template)?;
         let same_again = head.known.map_or(0, |known| known.same);
-        let mut others = !(same_again & self.held) & ALL >> (MOST_NAMES - self.fields.len());
-        while others != 0 {
-            let index = others.trailing_zeros() as usize;
-            others &= others - 1;
+        let others = !(same_again & self.held) & ALL >> (MOST_NAMES - self.fields.len());
+        for index in places(others) {
             let bit = 1 << index;
             let (known, bytes) = (
                 &mut self.fields[index],

@@ -1,3 +1,4 @@
+//! Claims about the memory of lines: what it knows again, what it never keeps, when it learns anew.
 use super::*;
 use crate::head::Span;
 

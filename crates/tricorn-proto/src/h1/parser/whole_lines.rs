@@ -3,6 +3,7 @@
 //! Each stops in front of what it cannot take, which whoever comes next meets again from its first byte on: familiar
 //! names, then any well-formed line, then the automaton.
 use super::HeadParser;
+use crate::bytes::places;
 use crate::h1::facts::{Facts, Verdict};
 use crate::h1::familiar::Familiar;
 use crate::head::{Head, Span};
@@ -12,15 +13,6 @@ use crate::reject::Reject;
 
 /// The most bytes of a whole head, whatever the settings multiply up to.
 pub(super) const LARGEST_HEAD: usize = 256 * 1024 * 1024;
-
-/// The places of the bits that are set.
-fn places(mut bits: u64) -> impl Iterator<Item = usize> {
-    core::iter::from_fn(move || {
-        let place = (bits != 0).then(|| bits.trailing_zeros() as usize);
-        bits &= bits.wrapping_sub(1);
-        place
-    })
-}
 
 impl HeadParser {
     pub(super) fn whole_lines(
