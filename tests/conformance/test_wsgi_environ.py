@@ -67,6 +67,50 @@ def test_nothing_is_left_behind_for_the_next_request(lasting_app):
     assert doc["REQUEST_METHOD"][1] == "GET" and doc["QUERY_STRING"][1] == ""
 
 
+DEEDS = ["add", "replace", "delete", "move", "clear", "keep", "view"]
+
+
+def test_no_request_sees_what_became_of_the_environ_of_another(lasting_app):
+    """Applications change their environ, keep it, or leave it as it is."""
+    dice = random.Random(20261128)
+    with lasting_app.connect() as client:
+        first = json.loads(client.request("GET", "/used", [("X-Do", "")]).body)
+    own = {"REMOTE_PORT", "HTTP_X_DO"}
+    constants = {key: value for key, value in first.items() if key not in own}
+    clients, kept = [lasting_app.connect() for _ in range(3)], 0
+    for _ in range(400):
+        deed = dice.choice(["", "", "", "", "read", "x" * 300, dice.choice(DEEDS)])
+        kept += deed in ("keep", "view")
+        fields = [("X-Do", deed), ("Connection", "keep-alive")]
+        wanted = constants | {"HTTP_X_DO": deed, "HTTP_CONNECTION": "keep-alive"}
+        for name in ("User-Agent", "Authorization", "Cookie"):
+            if dice.random() < 0.3:
+                fields.append((name, f"{name} {dice.randrange(3)}"))
+                wanted[f"HTTP_{name.upper().replace('-', '_')}"] = fields[-1][1]
+        method, body = dice.choice(
+            [("GET", None), ("GET", None), ("GET", None), ("PUT", None), ("POST", b"abc")]
+        )
+        if body:
+            wanted["CONTENT_LENGTH"] = "3"
+        query = dice.choice(["", "", "", "one=1", "two=2"])
+        version = dice.choice(["HTTP/1.1", "HTTP/1.1", "HTTP/1.1", "HTTP/1.0"])
+        target = f"/used?{query}" if query else "/used"
+        client = dice.choice(clients)
+        wanted |= {
+            "REQUEST_METHOD": method,
+            "QUERY_STRING": query,
+            "RAW_URI": target,
+            "SERVER_PROTOCOL": version,
+        }
+        wanted["REMOTE_PORT"] = str(client.socket.getsockname()[1])
+        got = json.loads(client.request(method, target, fields, body, version=version).body)
+        assert got == wanted
+    with lasting_app.connect() as client:
+        assert json.loads(client.request("GET", "/kept").body) == [True] * kept
+    for client in clients:
+        client.close()
+
+
 NAMES = ["User-Agent", "user-agent", "Accept", "X-One", "X-Two", "Cookie", "Authorization", "Content-Type"]
 
 

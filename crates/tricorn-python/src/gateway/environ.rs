@@ -14,8 +14,9 @@ use tricorn_proto::{Head, Reject, RejectKind, Scheme};
 
 use super::cache::{NameKind, Names, Ports, Target, Targets, Values, environ_key};
 use super::kit::Lease;
+use super::refill::{ADDRESS, INPUT, LINE, Refill, SOCKET, TARGET, tells_changes};
 use super::response::OwnedField;
-use super::shapes::{Shaped, Shapes};
+use super::shapes::{Shapes, has_common_line};
 use super::template::Arrival;
 use super::text::{self, latin1, percent_decoded};
 
@@ -69,11 +70,12 @@ pub struct EnvironBuilder {
     ports: Ports,
     shapes: Shapes,
     last_address: RefCell<Option<(IpAddr, Py<PyString>)>>,
+    refills: bool,
 }
 
 impl EnvironBuilder {
-    pub fn new(constants: Constants) -> Self {
-        EnvironBuilder {
+    pub fn new(py: Python<'_>, constants: Constants) -> PyResult<Self> {
+        Ok(EnvironBuilder {
             constants,
             templates: RefCell::new(Vec::new()),
             names: Names::new(environ_key),
@@ -82,15 +84,17 @@ impl EnvironBuilder {
             ports: Ports::new(),
             shapes: Shapes::new(),
             last_address: RefCell::new(None),
-        }
+            refills: tells_changes(py)?,
+        })
     }
 
-    /// The environ of a request. `fields`: instead of the head's, when a hook has changed them.
+    /// The environ of a request. `refill`: of the kit that has the parts; `fields`: instead of the head's, when a hook has
+    /// changed them.
     pub fn build<'py>(
         &self,
         py: Python<'py>,
         exchange: &Exchange,
-        parts: &Parts<'_, 'py>,
+        (parts, refill): (&Parts<'_, 'py>, &mut Refill),
         fields: Option<&[OwnedField]>,
     ) -> Result<Bound<'py, PyDict>, EnvironError> {
         let head = exchange.head();
@@ -98,41 +102,30 @@ impl EnvironBuilder {
             Some(_) => None,
             None => {
                 let caches = (&self.names, &self.values);
-                self.shapes
-                    .environ(py, exchange, caches, parts, || self.template(py, exchange))?
+                self.shapes.environ(exchange, caches, (parts, refill), || {
+                    self.template(py, exchange)
+                })?
             }
         };
         let has_fields = shaped.is_some();
-        let Shaped {
-            environ,
-            has_parts,
-            has_address,
-            has_target,
-            keeper,
-        } = match shaped {
-            Some(shaped) => shaped,
-            None => Shaped::bare(self.template(py, exchange)?),
+        let environ = match shaped {
+            Some(environ) => environ,
+            None => {
+                refill.disown(has_common_line(head));
+                self.template(py, exchange)?
+            }
         };
-        if !has_parts {
+        if refill.lacks & INPUT != 0 {
             set(&environ, intern!(py, "wsgi.input"), parts.input)?;
             set(&environ, intern!(py, "wsgi.early_hints"), parts.early_hints)?;
         }
-        set(&environ, intern!(py, "gunicorn.socket"), parts.socket)?;
-        if head.method() != b"GET" {
-            set(
-                &environ,
-                intern!(py, "REQUEST_METHOD"),
-                &self.values.of(py, head.method())?,
-            )?;
+        if refill.lacks & SOCKET != 0 {
+            set(&environ, intern!(py, "gunicorn.socket"), parts.socket)?;
         }
-        if head.version != (1, 1) {
-            set(
-                &environ,
-                intern!(py, "SERVER_PROTOCOL"),
-                &latin1(py, protocol(head.version).as_bytes())?,
-            )?;
+        if refill.lacks & LINE != 0 {
+            self.line(py, &environ, head)?;
         }
-        let address = self.peer(py, &environ, exchange.peer(), has_address)?;
+        let address = self.peer(py, &environ, exchange.peer(), refill.lacks & ADDRESS != 0)?;
         match fields {
             _ if has_fields => {}
             Some(fields) => {
@@ -165,14 +158,17 @@ impl EnvironBuilder {
                 head,
             )?;
         }
-        let target = match has_target {
-            true => None,
-            false => Some(self.target(py, &environ, head)?),
+        let target = match refill.lacks & TARGET {
+            0 => None,
+            _ => Some(self.target(py, &environ, head)?),
         };
-        if let Some(keeper) = keeper {
+        if refill.keeps != 0 {
             let target = target.as_ref().filter(|_| head.script_name.is_none());
             self.shapes
-                .keep(py, &keeper, exchange, address.as_ref(), target)?;
+                .keep(py, refill, exchange, (address.as_ref(), target))?;
+        }
+        if head.script_name.is_some() {
+            refill.serial = 0;
         }
         // The length of a chunked body is known once it is buffered: applications that go by CONTENT_LENGTH alone
         // (Django) would see no body otherwise.
@@ -185,8 +181,32 @@ impl EnvironBuilder {
                 intern!(py, "CONTENT_LENGTH"),
                 &latin1(py, digits.format(length).as_bytes())?,
             )?;
+            // The template has no such key.
+            refill.serial = 0;
         }
+        refill.seal(&environ);
         Ok(environ)
+    }
+
+    /// The request is over: its environ may serve the next one.
+    #[inline]
+    pub fn keep(&self, py: Python<'_>, refill: &mut Refill, environ: Py<PyDict>) {
+        if self.refills {
+            refill.keep(py, environ, |serial, environ| {
+                self.shapes.scrub(serial, environ)
+            });
+        }
+    }
+
+    /// REQUEST_METHOD and SERVER_PROTOCOL.
+    fn line(&self, py: Python<'_>, environ: &Bound<'_, PyDict>, head: &Head) -> PyResult<()> {
+        let method = self.values.of(py, head.method())?;
+        set(environ, intern!(py, "REQUEST_METHOD"), &method)?;
+        let protocol = match head.version {
+            (1, 1) => intern!(py, "HTTP/1.1").clone(),
+            version => latin1(py, protocol(version).as_bytes())?,
+        };
+        set(environ, intern!(py, "SERVER_PROTOCOL"), &protocol)
     }
 
     fn template<'py>(&self, py: Python<'py>, exchange: &Exchange) -> PyResult<Bound<'py, PyDict>> {
@@ -266,11 +286,11 @@ impl EnvironBuilder {
         py: Python<'py>,
         environ: &Bound<'py, PyDict>,
         peer: &Peer,
-        has_address: bool,
+        lacks_address: bool,
     ) -> PyResult<Option<Bound<'py, PyString>>> {
         let mut text = None;
         if let Peer::Inet(address) = peer {
-            if !has_address {
+            if lacks_address {
                 let text = text.insert(self.address(py, address.ip())?);
                 set(environ, intern!(py, "REMOTE_ADDR"), text)?;
             }

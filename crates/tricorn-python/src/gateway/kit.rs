@@ -8,7 +8,9 @@ use std::rc::Rc;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
+use super::environ::Parts;
 use super::input::Input;
+use super::refill::Refill;
 use super::response::{Response, Waits};
 use super::socket::ConnectionSocket;
 use super::start_response::{early_hints_of, start_response_of, write_of};
@@ -19,6 +21,7 @@ pub struct Kit {
     pub early_hints: Py<PyAny>,
     pub input: Py<PyAny>,
     pub socket: Py<ConnectionSocket>,
+    pub refill: Refill,
     lease: Lease,
     /// It has served before, so it is likely to serve again.
     proven: bool,
@@ -54,14 +57,23 @@ impl Kit {
             input: input.unbind(),
             socket: socket.unbind(),
             response: response.unbind(),
+            refill: Refill::default(),
             lease: Lease::default(),
             proven: false,
         }))
     }
 
-    /// For templates that want to hold parts of the kit; `None` when it is not worth it.
-    pub fn lease(&self) -> Option<&Lease> {
-        Some(&self.lease).filter(|_| self.proven)
+    /// What an environ gets of it, and where that is filled again.
+    #[inline]
+    pub fn parts<'a, 'py>(&'a mut self, py: Python<'py>) -> (Parts<'a, 'py>, &'a mut Refill) {
+        let parts = Parts {
+            input: self.input.bind(py),
+            early_hints: self.early_hints.bind(py),
+            socket: self.socket.bind(py).as_any(),
+            // Whoever serves for the first time may be kept by the application.
+            lease: Some(&self.lease).filter(|_| self.proven),
+        };
+        (parts, &mut self.refill)
     }
 
     /// After the request: the kit again, ready for the next one, or `None` when somebody kept a part of it.
@@ -82,13 +94,14 @@ impl Kit {
             Some(write) => references(write),
             None => return false,
         };
-        let lent = self.lease.get();
+        let kept = ffi::Py_ssize_t::from(self.refill.is_kept());
+        let lent = self.lease.get() + kept;
         write == 1
             && references(&self.response) == OWN_REFERENCES
             && references(&self.start_response) == 1
             && references(&self.early_hints) == 1 + lent
             && references(&self.input) == 1 + lent
-            && references(&self.socket) == 1
+            && references(&self.socket) == 1 + kept
             && self.socket.get().is_untouched()
     }
 }

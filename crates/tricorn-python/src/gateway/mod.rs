@@ -13,6 +13,7 @@ mod hooks;
 mod input;
 mod kit;
 mod ready;
+mod refill;
 mod request;
 mod response;
 mod shapes;

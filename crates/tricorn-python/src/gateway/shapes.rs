@@ -18,6 +18,7 @@ use tricorn_proto::{Head, places, same};
 use super::cache::{NameKind, Names, Target, VALUE_MAX, Values};
 use super::environ::{Parts, copy, set};
 use super::kit::Lease;
+use super::refill::{ADDRESS, INPUT, LINE, Refill, SOCKET, TARGET};
 use super::template::{Arrival, KeptTarget};
 use super::text;
 
@@ -52,6 +53,8 @@ struct Shape {
     /// A bit for each field of which the template has the value that heads of this mark have, where they are the same.
     held: u64,
     template: Py<PyDict>,
+    /// Another with each change of what the template has, so that environs filled before are not taken for its copies.
+    serial: u64,
     /// Of the kit whose parts are in the template.
     lease: Option<Lease>,
     /// What the template has of these; nothing to begin with.
@@ -65,39 +68,6 @@ impl Drop for Shape {
             lease.set(lease.get() - 1);
         }
     }
-}
-
-/// An environ with a request's fields in it.
-pub struct Shaped<'py> {
-    pub environ: Bound<'py, PyDict>,
-    /// It has wsgi.input and wsgi.early_hints already.
-    pub has_parts: bool,
-    /// REMOTE_ADDR.
-    pub has_address: bool,
-    /// RAW_URI, QUERY_STRING and PATH_INFO.
-    pub has_target: bool,
-    /// The shape wants to keep what it did not have.
-    pub keeper: Option<Keeper>,
-}
-
-impl<'py> Shaped<'py> {
-    /// An environ that has none of it.
-    pub fn bare(environ: Bound<'py, PyDict>) -> Self {
-        Shaped {
-            environ,
-            has_parts: false,
-            has_address: false,
-            has_target: false,
-            keeper: None,
-        }
-    }
-}
-
-/// Where to keep it.
-pub struct Keeper {
-    place: usize,
-    address: bool,
-    target: bool,
 }
 
 #[derive(Default)]
@@ -123,6 +93,18 @@ pub struct Shapes {
     places: RefCell<Vec<Place>>,
     /// The place that had the shape of the last head: the next one is likely of the same client or its like.
     last: Cell<usize>,
+    serials: Serials,
+}
+
+/// Where the serials of templates come from.
+#[derive(Default)]
+struct Serials(Cell<u64>);
+
+impl Serials {
+    fn next(&self) -> u64 {
+        self.0.set(self.0.get() + 1);
+        self.0.get()
+    }
 }
 
 impl Shapes {
@@ -130,67 +112,100 @@ impl Shapes {
         Shapes {
             places: RefCell::new((0..SHAPES).map(|_| Place::default()).collect()),
             last: Cell::new(0),
+            serials: Serials::default(),
         }
     }
 
     /// The environ with the head's fields in it, when its shape is known; `None` leaves all the work to the caller.
-    /// `base`: the template without fields.
+    /// `refill` says what it lacks then; `base`: the template without fields.
     pub fn environ<'py>(
         &self,
-        py: Python<'py>,
         exchange: &Exchange,
         (names, values): (&Names<PyString>, &Values),
-        parts: &Parts<'_, 'py>,
+        (parts, refill): (&Parts<'_, 'py>, &mut Refill),
         base: impl FnOnce() -> PyResult<Bound<'py, PyDict>>,
-    ) -> PyResult<Option<Shaped<'py>>> {
+    ) -> PyResult<Option<Bound<'py, PyDict>>> {
         let head = exchange.head();
         if head.fields.len() > MOST_NAMES {
             return Ok(None);
         }
         let mut places = self.places.borrow_mut();
         let last = self.last.get();
+        let sources = (&self.serials, values);
         if let Some(shape) = places[last].fitting(exchange) {
-            return shape.fill(exchange, values, parts, last).map(Some);
+            return shape.fill(exchange, sources, parts, refill).map(Some);
         }
         let mark = mark(head);
         let index = (mark >> 32) as usize & (SHAPES - 1);
         let place = &mut places[index];
         if let Some(shape) = place.fitting(exchange) {
             self.last.set(index);
-            return shape.fill(exchange, values, parts, index).map(Some);
+            return shape.fill(exchange, sources, parts, refill).map(Some);
         }
         if std::mem::replace(&mut place.candidate, mark) == mark {
             place.candidate = 0;
-            place.shape = Shape::of(py, exchange, names, base)?.map(Box::new);
+            let serial = self.serials.next();
+            place.shape = Shape::of(exchange, names, serial, base)?.map(Box::new);
         }
         Ok(None)
     }
 
-    /// Keeps what a shape asked for. `address`, `target`: as they are in the environ.
+    /// Keeps what the shape of the last head asked for. `address`, `target`: as they are in the environ, where they were set.
     pub fn keep(
         &self,
         py: Python<'_>,
-        keeper: &Keeper,
+        refill: &mut Refill,
         exchange: &Exchange,
-        address: Option<&Bound<'_, PyString>>,
-        target: Option<&Target>,
+        (address, target): (Option<&Bound<'_, PyString>>, Option<&Target>),
     ) -> PyResult<()> {
         let mut places = self.places.borrow_mut();
-        let Some(shape) = &mut places[keeper.place].shape else {
+        let Some(shape) = &mut places[self.last.get()].shape else {
             return Ok(());
         };
         let template = shape.template.bind(py);
-        if let (true, Some(address), Peer::Inet(peer)) = (keeper.address, address, exchange.peer())
+        let mut kept = 0;
+        if let (Some(address), Peer::Inet(peer)) = (address, exchange.peer())
+            && refill.keeps & ADDRESS != 0
         {
             set(template, intern!(py, "REMOTE_ADDR"), address)?;
             shape.address = Some(peer.ip());
+            kept |= ADDRESS;
         }
-        if let (true, Some(target)) = (keeper.target, target) {
+        if let Some(target) = target
+            && refill.keeps & TARGET != 0
+        {
             target.put(py, template)?;
             shape.target.keep(exchange.head().target());
+            kept |= TARGET;
+        }
+        if kept != 0 {
+            refill.own &= !kept;
+            shape.serial = self.serials.next();
+            refill.serial = shape.serial;
         }
         Ok(())
     }
+
+    /// Takes the secrets out of an environ that was filled from the template of that serial. `false`: it is not known any more.
+    pub fn scrub(&self, serial: u64, environ: &Bound<'_, PyDict>) -> bool {
+        let py = environ.py();
+        let places = self.places.borrow();
+        let shape = places[self.last.get()].shape.as_deref();
+        let Some(shape) = shape.filter(|shape| shape.serial == serial) else {
+            return false;
+        };
+        let mut secrets = shape
+            .fields
+            .iter()
+            .filter(|field| field.kind == NameKind::Secret);
+        secrets.all(|field| set(environ, field.key.bind(py), py.None().bind(py)).is_ok())
+    }
+}
+
+/// Are REQUEST_METHOD and SERVER_PROTOCOL those of a template?
+#[inline]
+pub fn has_common_line(head: &Head) -> bool {
+    head.method() == b"GET" && head.version == (1, 1)
 }
 
 /// What most heads differ in, in a few instructions a name.
@@ -208,13 +223,14 @@ fn mark(head: &Head) -> u64 {
 impl Shape {
     /// `None`: this head cannot have a shape, because a name is too long or comes twice.
     fn of<'py>(
-        py: Python<'py>,
         exchange: &Exchange,
         names: &Names<PyString>,
+        serial: u64,
         base: impl FnOnce() -> PyResult<Bound<'py, PyDict>>,
     ) -> PyResult<Option<Shape>> {
         let head = exchange.head();
         let template = base()?;
+        let py = template.py();
         let none = py.None();
         let mut fields = Vec::with_capacity(head.fields.len());
         for field in &head.fields {
@@ -239,6 +255,7 @@ impl Shape {
             template: template.unbind(),
             mark: head.known.map(|known| known.mark),
             held: 0,
+            serial,
             lease: None,
             address: None,
             target: KeptTarget::default(),
@@ -264,65 +281,116 @@ impl Shape {
         fits
     }
 
+    /// The environ that the kit had before, if it was filled from this very template, or else a copy of that, with the
+    /// head's fields.
     fn fill<'py>(
         &mut self,
         exchange: &Exchange,
-        values: &Values,
+        (serials, values): (&Serials, &Values),
         parts: &Parts<'_, 'py>,
-        place: usize,
-    ) -> PyResult<Shaped<'py>> {
-        let head = exchange.head();
+        refill: &mut Refill,
+    ) -> PyResult<Bound<'py, PyDict>> {
         let py = parts.input.py();
-        let has_parts = self.hold(parts)?;
-        let has_address = match (exchange.peer(), &self.address) {
-            (Peer::Inet(peer), Some(kept)) => peer.ip() == *kept,
-            _ => false,
+        let environ = match refill.take(py, self.serial) {
+            Some(environ) => {
+                refill.lacks = refill.own;
+                environ
+            }
+            None => {
+                let environ = copy(self.template.bind(py))?;
+                refill.begin(self.serial);
+                refill.lacks = match self.hold(parts)? {
+                    true => SOCKET,
+                    false => INPUT | SOCKET,
+                };
+                environ
+            }
         };
-        let has_target = head.script_name.is_none() && self.target.is(head.target());
-        let template = self.template.bind(py);
-        let environ = copy(template)?;
+        let head = exchange.head();
+        self.fields(head, &environ, (serials, values), refill)?;
+        self.places(exchange, refill);
+        Ok(environ)
+    }
+
+    /// Sets the fields that the environ has not as the head has them.
+    fn fields(
+        &mut self,
+        head: &Head,
+        environ: &Bound<'_, PyDict>,
+        (serials, values): (&Serials, &Values),
+        refill: &mut Refill,
+    ) -> PyResult<()> {
+        let py = environ.py();
         let same_again = head.known.map_or(0, |known| known.same);
-        let others = !(same_again & self.held) & ALL >> (MOST_NAMES - self.fields.len());
-        for index in places(others) {
+        let all = ALL >> (MOST_NAMES - self.fields.len());
+        refill.secret = false;
+        for index in places((!(same_again & self.held) | refill.fields) & all) {
             let bit = 1 << index;
             let (known, bytes) = (
                 &mut self.fields[index],
                 head.slice(head.fields[index].value),
             );
+            let key = known.key.bind(py);
             if known.kept.as_deref().is_some_and(|kept| same(kept, bytes)) {
                 known.misses = 0;
                 self.held |= same_again & bit;
+                if refill.fields & bit != 0 {
+                    set(environ, key, &values.of(py, bytes)?)?;
+                    refill.fields &= !bit;
+                }
                 continue;
             }
-            let key = known.key.bind(py);
+            refill.fields |= bit;
             if known.kind == NameKind::Secret || bytes.len() > VALUE_MAX {
-                set(&environ, key, &text::latin1(py, bytes)?)?;
+                refill.secret |= known.kind == NameKind::Secret;
+                set(environ, key, &text::latin1(py, bytes)?)?;
                 continue;
             }
             let value = values.of(py, bytes)?;
-            set(&environ, key, &value)?;
+            set(environ, key, &value)?;
             known.misses += 1;
             if known.misses >= known.patience {
                 known.misses = 0;
                 known.patience = known.patience.saturating_mul(2).min(LAST_PATIENCE);
-                set(template, key, &value)?;
+                set(self.template.bind(py), key, &value)?;
                 known.kept = Some(bytes.into());
                 self.held = self.held & !bit | same_again & bit;
+                refill.fields &= !bit;
+                self.serial = serials.next();
+                refill.serial = self.serial;
             }
         }
-        let again = !has_target && self.target.comes_again(head.target());
-        let keeper = (again || self.address.is_none()).then_some(Keeper {
-            place,
-            address: self.address.is_none() || (again && !has_address),
-            target: again,
-        });
-        Ok(Shaped {
-            environ,
-            has_parts,
-            has_address,
-            has_target,
-            keeper,
-        })
+        Ok(())
+    }
+
+    /// What is to be set besides the fields, and what of it the template wants to keep.
+    #[inline]
+    fn places(&mut self, exchange: &Exchange, refill: &mut Refill) {
+        let head = exchange.head();
+        let mut own = 0;
+        let (is_inet, is_kept) = match exchange.peer() {
+            Peer::Inet(peer) => (true, self.address == Some(peer.ip())),
+            Peer::Unix => (false, true),
+        };
+        if !is_kept {
+            own |= ADDRESS;
+        }
+        if head.script_name.is_some() || !self.target.is(head.target()) {
+            own |= TARGET;
+        }
+        if !has_common_line(head) {
+            own |= LINE;
+        }
+        refill.keeps = 0;
+        if own & TARGET != 0 && self.target.comes_again(head.target()) {
+            refill.keeps = own & (ADDRESS | TARGET);
+        }
+        if is_inet && self.address.is_none() {
+            refill.keeps |= ADDRESS;
+        }
+        // What another request has set there gives way, too.
+        refill.lacks |= own;
+        refill.own = own;
     }
 
     /// Brings the kit's parts into the template, if they are to stay there.

@@ -17,7 +17,7 @@ use tricorn_scoreboard::Slot;
 
 use super::access::{Source, request_time};
 use super::deliver::{Cause, Failure, deliver_blocks, deliver_whole, needs_no_close};
-use super::environ::{Constants, EnvironBuilder, Parts};
+use super::environ::{Constants, EnvironBuilder};
 use super::faults::ErrorLog;
 use super::file_wrapper::FileWrapper;
 use super::hooks::Hooks;
@@ -99,7 +99,7 @@ impl Wsgi {
             log: ErrorLog::new(log.unbind()),
             hooks,
             access,
-            environ: EnvironBuilder::new(constants),
+            environ: EnvironBuilder::new(py, constants)?,
             slot: crate::arbiter::slot_of(worker)?,
             worker: worker.clone().unbind(),
             spare: RefCell::new(None),
@@ -193,13 +193,16 @@ impl Wsgi {
             self.slot.end_request(mark);
         }
         let Call {
-            kit,
+            mut kit,
             request,
             environ,
             ..
         } = call;
         // They hold parts of the kit.
-        drop((request, environ));
+        drop(request);
+        if let Some(environ) = environ {
+            self.environ.keep(py, &mut kit.refill, environ);
+        }
         if let Some(kit) = kit.recycled(py) {
             let before = self.spare.borrow_mut().replace(kit);
             drop(before);
@@ -215,7 +218,7 @@ impl Wsgi {
         call: &mut Call,
         exchange: &Exchange,
     ) -> Result<Bound<'py, PyDict>, Failure> {
-        let kit = &call.kit;
+        let kit = &mut call.kit;
         if self.hooks.any() || self.access.uses_python() {
             let (input, response) = (kit.input.clone_ref(py), kit.response.clone_ref(py));
             call.request = Some(Py::new(py, Request::new(exchange, input, response))?);
@@ -223,23 +226,18 @@ impl Wsgi {
         let request = call.request.as_ref().map(|request| request.bind(py));
         self.hooks
             .pre_request(py, &self.worker, request, &self.log, exchange)?;
-        let parts = Parts {
-            input: kit.input.bind(py),
-            early_hints: kit.early_hints.bind(py),
-            socket: kit.socket.bind(py).as_any(),
-            lease: kit.lease(),
-        };
+        let (parts, refill) = kit.parts(py);
         let changes = match request {
             Some(request) if self.hooks.pre_is_custom() => Some(Changes::of(request)?),
             _ => None,
         };
         let Some(changes) = changes else {
-            return Ok(self.environ.build(py, exchange, &parts, None)?);
+            return Ok(self.environ.build(py, exchange, (&parts, refill), None)?);
         };
         let fields = changes.fields()?;
         let environ = self
             .environ
-            .build(py, exchange, &parts, fields.as_deref())?;
+            .build(py, exchange, (&parts, refill), fields.as_deref())?;
         changes.apply(&environ)?;
         Ok(environ)
     }
