@@ -2,9 +2,11 @@
 
 import json
 import random
+from functools import partial
 
 import pytest
 from harness.http import Connection, chunked, request_bytes
+from harness.servers import wait_until
 
 
 @pytest.fixture
@@ -109,6 +111,62 @@ def test_no_request_sees_what_became_of_the_environ_of_another(lasting_app):
         assert json.loads(client.request("GET", "/kept").body) == [True] * kept
     for client in clients:
         client.close()
+
+
+@pytest.mark.parametrize("target, field", [(True, False), (False, True), (True, True)])
+def test_environs_of_requests_at_the_same_time_stay_apart(server, worker, target, field):
+    """What is known of clients changes while a request is with the application."""
+    if worker in ("sync", "tornado"):
+        pytest.skip("one request at a time")
+    app = server.shared("wsgi_app:app", worker=worker)
+
+    def parts(kind):
+        return kind if target else "", kind if field else "agent"
+
+    def send(client, kind, deed=""):
+        query, agent = parts(kind)
+        client.send(request_bytes("GET", f"/used?{query}", [("User-Agent", agent), ("X-Do", deed)]))
+
+    def check(client, kind, deed=""):
+        doc = json.loads(client.read_response().body)
+        found = doc["QUERY_STRING"], doc["HTTP_USER_AGENT"], doc["HTTP_X_DO"], doc["REMOTE_PORT"]
+        assert found == (*parts(kind), deed, str(client.socket.getsockname()[1]))
+
+    with app.connect() as first, app.connect() as second, app.connect() as third:
+        for _ in range(3):
+            for _ in range(20):
+                send(second, "old")
+                check(second, "old")
+            send(first, "old", "wait")
+            wait_until(lambda: json.loads(third.request("GET", "/waits").body), what="the call that waits")
+            for _ in range(20):
+                send(second, "new")
+                check(second, "new")
+            assert json.loads(third.request("GET", "/waits?end=1").body)
+            check(first, "old", "wait")
+            for client, kind in [(first, "new"), (second, "old"), (first, "old"), (second, "new")]:
+                send(client, kind)
+                check(client, kind)
+
+
+def test_secrets_are_forgotten_with_their_request(lasting_app, tmp_path):
+    file = tmp_path / "counts"
+    file.touch()
+
+    def looks_since(count):
+        return file.read_text().split()[count:]
+
+    with lasting_app.connect() as client:
+        client.request("GET", f"/watch?what=0VmcjV2c&file={file}")
+        for name in ("Authorization", "Cookie", "Proxy-Authorization"):
+            for _ in range(10):
+                doc = json.loads(client.request("GET", "/used", [("X-Do", ""), (name, "c2VjcmV0")]).body)
+            assert doc["HTTP_" + name.upper().replace("-", "_")] == "c2VjcmV0"
+            # The first of them may have begun before.
+            before = len(looks_since(0))
+            wait_until(partial(looks_since, before + 1), what="a look behind the request")
+            assert looks_since(before + 1)[0] == "0", name
+    file.unlink()
 
 
 NAMES = ["User-Agent", "user-agent", "Accept", "X-One", "X-Two", "Cookie", "Authorization", "Content-Type"]

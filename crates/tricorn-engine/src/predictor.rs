@@ -1,6 +1,8 @@
 //! What is to be expected of a call, by its path.
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use tricorn_proto::hash;
+
 use crate::clock;
 
 /// Remembers of which paths something is to be expected (that a call is slow, for example), in bounded memory: a cell of this
@@ -22,11 +24,7 @@ const WEAK: u8 = 3;
 
 /// The cell of a path.
 pub fn place(path: &[u8]) -> usize {
-    let mut hash = 0xcbf2_9ce4_8422_2325u64;
-    for &byte in path {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    }
-    (hash ^ hash >> 32) as usize % CELLS
+    hash(path) % CELLS
 }
 
 impl Predictor {

@@ -19,7 +19,7 @@ pub mod response;
 pub mod trust;
 pub mod ws;
 
-pub use bytes::{places, same};
+pub use bytes::{hash, places, same};
 pub use head::{Field, Framing, Head, Known, Scheme, Span, is_secret};
 pub use policy::{HeaderMap, PeerTrust, Policy};
 pub use reject::{AppFault, Reject, RejectKind};

@@ -15,6 +15,7 @@ pub use page::error_page;
 pub use ready::ReadyField;
 pub use reason::{reason, status_line};
 
+use crate::bytes::same;
 use crate::grammar::{decimal, is_name, is_token, is_value, trim};
 use crate::reject::AppFault;
 
@@ -56,6 +57,48 @@ pub struct Signature<'a> {
     pub has_date: bool,
 }
 
+/// How a head began: its status line and the signature. The next one is likely to begin like it.
+#[derive(Debug)]
+pub struct Opening {
+    status: Vec<u8>,
+    code: u16,
+    bytes: Vec<u8>,
+}
+
+impl Opening {
+    /// Of a head of HTTP/1.1, with everything in it that the server says of itself.
+    pub fn new(status: Status<'_>, signature: &Signature<'_>) -> Opening {
+        let mut bytes = Vec::new();
+        push_opening(&mut bytes, (1, 1), status.text, signature);
+        Opening {
+            status: status.text.to_vec(),
+            code: status.code,
+            bytes,
+        }
+    }
+
+    /// Is that its status?
+    #[inline]
+    pub fn is_of(&self, status: &[u8]) -> bool {
+        same(&self.status, status)
+    }
+}
+
+fn push_opening(out: &mut Vec<u8>, version: (u8, u8), status: &[u8], signature: &Signature<'_>) {
+    out.reserve(status.len() + signature.lines.len() + ROOM_FOR_FIELDS);
+    out.extend_from_slice(if version >= (1, 1) {
+        b"HTTP/1.1 "
+    } else {
+        b"HTTP/1.0 "
+    });
+    out.extend_from_slice(status);
+    if status.len() == 3 {
+        out.push(b' ');
+    }
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(signature.lines);
+}
+
 /// A response head being written. Calls come in the order `begin`, `field` any number of times, `end`, all with
 /// the same `out`.
 #[derive(Clone, Debug)]
@@ -94,29 +137,41 @@ impl HeadEncoder {
         status: Status<'_>,
         signature: &Signature<'_>,
     ) -> HeadEncoder {
-        let Status { text, code } = status;
         let start = out.len();
-        out.reserve(text.len() + signature.lines.len() + ROOM_FOR_FIELDS);
-        out.extend_from_slice(if context.version >= (1, 1) {
-            b"HTTP/1.1 "
-        } else {
-            b"HTTP/1.0 "
-        });
-        out.extend_from_slice(text);
-        if text.len() == 3 {
-            out.push(b' ');
-        }
-        out.extend_from_slice(b"\r\n");
-        out.extend_from_slice(signature.lines);
+        push_opening(out, context.version, status.text, signature);
+        let has = (signature.has_server, signature.has_date);
+        HeadEncoder::new(context, start, status.code, has)
+    }
+
+    /// As `begin`, for a request of HTTP/1.1 and a head that begins as one did before.
+    #[inline]
+    pub fn begin_again(
+        out: &mut Vec<u8>,
+        context: &ResponseContext,
+        opening: &Opening,
+    ) -> HeadEncoder {
+        let start = out.len();
+        out.reserve(opening.bytes.len() + ROOM_FOR_FIELDS);
+        out.extend_from_slice(&opening.bytes);
+        HeadEncoder::new(context, start, opening.code, (true, true))
+    }
+
+    #[inline(always)]
+    fn new(
+        context: &ResponseContext,
+        start: usize,
+        status: u16,
+        (has_server, has_date): (bool, bool),
+    ) -> HeadEncoder {
         HeadEncoder {
             context: *context,
             start,
-            status: code,
+            status,
             content_length: None,
             says_close: false,
             says_upgrade: false,
-            has_server: signature.has_server,
-            has_date: signature.has_date,
+            has_server,
+            has_date,
         }
     }
 

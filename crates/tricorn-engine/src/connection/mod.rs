@@ -53,10 +53,9 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// All but `store`: the pool has a use for what is left of it.
+    /// All but `store`, for what is left of which the pool has a use, and `head`, which the parser clears.
     pub fn clear(&mut self) {
         self.parser.abandon();
-        self.head.clear();
         self.share = None;
         self.trailers.clear();
         self.last_fields.clear();

@@ -59,7 +59,6 @@ impl Exchange {
 
     /// As `begin_head`, for an application that gives fields which are ours otherwise.
     pub fn begin_signed_head(&mut self, status: &[u8], signed: Signed) -> Result<(), AppFault> {
-        let status = Status::parse(status)?;
         let Parts {
             head,
             body,
@@ -79,9 +78,17 @@ impl Exchange {
             is_connect: head.method() == b"CONNECT",
             keep_alive: course.keep_alive && !unread && !inner.core.draining,
         };
-        out.clear();
-        let signature = inner.core.stamp.signature(signed);
-        *response = Response::Begun(HeadEncoder::begin(out, &context, status, &signature));
+        let stamp = &mut inner.core.stamp;
+        let encoder = if head.version == (1, 1) && !signed.server && !signed.date {
+            let opening = stamp.opening(status)?;
+            out.clear();
+            HeadEncoder::begin_again(out, &context, opening)
+        } else {
+            let status = Status::parse(status)?;
+            out.clear();
+            HeadEncoder::begin(out, &context, status, &stamp.signature(signed))
+        };
+        *response = Response::Begun(encoder);
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
-use tricorn_proto::{is_secret, same};
+use tricorn_proto::{hash, is_secret, same};
 
 use super::environ::set;
 use super::text;
@@ -39,7 +39,7 @@ impl Values {
             return text::latin1(py, bytes);
         }
         let mut slots = self.slots.borrow_mut();
-        let slot = &mut slots[text::hash(bytes) & (VALUES - 1)];
+        let slot = &mut slots[hash(bytes) & (VALUES - 1)];
         if let Some(cached) = slot {
             let cached = cached.bind(py);
             if text::as_latin1(cached).is_some_and(|cached| same(cached, bytes)) {
@@ -136,7 +136,7 @@ impl<T> Names<T> {
             return (self.make)(py, name);
         }
         let mut sets = self.sets.borrow_mut();
-        let set = &mut sets[text::hash(name) & (NAME_SETS - 1)];
+        let set = &mut sets[hash(name) & (NAME_SETS - 1)];
         for cached in set.iter().flatten() {
             if same(&cached.spelled, name) {
                 return Ok((cached.key.bind(py).clone(), cached.kind));
@@ -284,7 +284,7 @@ impl Targets {
             return make();
         }
         let mut slots = self.slots.borrow_mut();
-        let slot = &mut slots[text::hash(target) & (TARGETS - 1)];
+        let slot = &mut slots[hash(target) & (TARGETS - 1)];
         if let Some(cached) = slot
             && text::as_latin1(cached.raw.bind(py)).is_some_and(|raw| same(raw, target))
         {

@@ -78,8 +78,7 @@ impl Kit {
 
     /// After the request: the kit again, ready for the next one, or `None` when somebody kept a part of it.
     pub fn recycled(mut self: Box<Self>, py: Python<'_>) -> Option<Box<Kit>> {
-        if self.is_free(py) {
-            self.response.get().clear(py);
+        if self.is_free() && self.response.get().clear(py) {
             self.proven = true;
             Some(self)
         } else {
@@ -88,16 +87,11 @@ impl Kit {
         }
     }
 
-    /// Nobody but the kit holds any part of it.
-    fn is_free(&self, py: Python<'_>) -> bool {
-        let write = match &self.response.get().lock(py).write {
-            Some(write) => references(write),
-            None => return false,
-        };
+    /// Nobody but the kit holds any part of it; `write` is the response's.
+    fn is_free(&self) -> bool {
         let kept = ffi::Py_ssize_t::from(self.refill.is_kept());
         let lent = self.lease.get() + kept;
-        write == 1
-            && references(&self.response) == OWN_REFERENCES
+        references(&self.response) == OWN_REFERENCES
             && references(&self.start_response) == 1
             && references(&self.early_hints) == 1 + lent
             && references(&self.input) == 1 + lent

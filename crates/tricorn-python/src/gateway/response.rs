@@ -11,6 +11,7 @@ use pyo3::types::{PyList, PyString, PyTuple};
 use tricorn_engine::{BodyError, Exchange, Gone, Written};
 use tricorn_proto::{Head, Reject};
 
+use super::kit::references;
 use super::text;
 
 pyo3::create_exception!(
@@ -104,7 +105,7 @@ pub struct State {
 }
 
 impl State {
-    /// Ready for the next request; `write` and `keep_fields` stay.
+    /// Ready for the next request; `write` and `keep_fields` stay. Returns what may only go without the lock.
     fn reset(&mut self) -> Option<Py<PyString>> {
         self.fields.clear();
         self.response_length = None;
@@ -207,10 +208,15 @@ impl Response {
         self.lock(py).exchange = Some(exchange);
     }
 
-    /// Forgets the last request; nobody else holds a part of it any more.
-    pub fn clear(&self, py: Python<'_>) {
-        let status = self.lock(py).reset();
+    /// Forgets the last request, if nobody has kept `write`. Returns whether that was so.
+    pub fn clear(&self, py: Python<'_>) -> bool {
+        let mut state = self.lock(py);
+        let write = state.write.as_ref();
+        let free = write.is_some_and(|write| references(write) == 1);
+        let status = if free { state.reset() } else { None };
+        drop(state);
         drop(status);
+        free
     }
 
     /// Ends a request: hands the exchange back and keeps the figures. Waits for a reader in another thread.

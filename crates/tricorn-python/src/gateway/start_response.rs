@@ -256,7 +256,8 @@ fn not_a_string(object: &Bound<'_, PyAny>) -> PyErr {
 fn plain_list<'py>(headers: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
     if !cfg!(Py_GIL_DISABLED)
         && let Ok(list) = headers.cast_exact::<PyList>()
-        && list.iter().all(|item| item.cast_exact::<PyTuple>().is_ok())
+        // SAFETY: nothing runs meanwhile that could change it.
+        && unsafe { items(list) }.all(|item| item.cast_exact::<PyTuple>().is_ok())
     {
         return Ok(list.clone());
     }
@@ -316,13 +317,12 @@ fn encode(
     text::as_latin1(status)
         .and_then(|status| exchange.begin_head(status).ok())
         .ok_or_else(|| Fault::Status(status.clone().into_any().unbind()))?;
-    for item in fields.iter() {
-        let pair = item
-            .cast_exact::<PyTuple>()
-            .map_err(|_| Fault::NotAPair(item.clone().unbind()))?;
-        if pair.len() != 2 {
-            return Err(Fault::NotAPair(item.clone().unbind()));
-        }
+    // SAFETY: nothing runs meanwhile that could change it; with other threads beside us it is a copy of ours.
+    for item in unsafe { items(fields) } {
+        let pair = item.cast_exact::<PyTuple>();
+        let Some(pair) = pair.ok().filter(|pair| pair.len() == 2) else {
+            return Err(Fault::NotAPair(item.to_owned().unbind()));
+        };
         let (name, value) = (borrowed_item(pair, 0), borrowed_item(pair, 1));
         let (Ok(name), Ok(value)) = (name.cast::<PyString>(), value.cast::<PyString>()) else {
             let wrong = if name.cast::<PyString>().is_err() {
@@ -356,9 +356,31 @@ fn encode(
     Ok(())
 }
 
+/// The items of a list, without a reference to each.
+///
+/// # Safety
+/// The list must not change as long as any of them is used.
+#[inline]
+unsafe fn items<'a, 'py>(
+    list: &'a Bound<'py, PyList>,
+) -> impl Iterator<Item = Borrowed<'a, 'py, PyAny>> {
+    (0..list.len()).map(|index| {
+        // SAFETY: the list has as many items, and keeps them.
+        unsafe {
+            Borrowed::from_ptr(
+                list.py(),
+                ffi::PyList_GET_ITEM(list.as_ptr(), index as ffi::Py_ssize_t),
+            )
+        }
+    })
+}
+
 /// An item of a tuple of known length.
 #[inline]
-fn borrowed_item<'a, 'py>(pair: &'a Bound<'py, PyTuple>, index: usize) -> Borrowed<'a, 'py, PyAny> {
+fn borrowed_item<'a, 'py>(
+    pair: Borrowed<'a, 'py, PyTuple>,
+    index: usize,
+) -> Borrowed<'a, 'py, PyAny> {
     // SAFETY: the caller has checked the length; a tuple does not change.
     unsafe {
         Borrowed::from_ptr(

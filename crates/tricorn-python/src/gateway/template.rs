@@ -4,10 +4,9 @@
 use std::sync::Arc;
 
 use tricorn_engine::{Exchange, ListenerInfo};
-use tricorn_proto::{Scheme, same};
+use tricorn_proto::{Scheme, hash, same};
 
 use super::cache::VALUE_MAX;
-use super::text;
 
 /// How a request came: by which listener, under which scheme.
 pub struct Arrival {
@@ -50,8 +49,8 @@ impl KeptTarget {
 
     /// Was the last target that the template does not have the same?
     pub fn comes_again(&mut self, target: &[u8]) -> bool {
-        let hash = text::hash(target);
-        target.len() <= VALUE_MAX && std::mem::replace(&mut self.other, hash) == hash
+        let this = hash(target);
+        target.len() <= VALUE_MAX && std::mem::replace(&mut self.other, this) == this
     }
 
     pub fn keep(&mut self, target: &[u8]) {

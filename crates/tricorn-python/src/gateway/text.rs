@@ -65,31 +65,6 @@ pub fn repr(value: &Bound<'_, PyAny>) -> String {
     )
 }
 
-/// Hash for small direct-mapped caches: fast, and collisions only evict. Its lowest bits depend on every bit of `bytes`: those
-/// of a bare product would not on a word's last bytes, in which numbered targets and values differ.
-#[inline]
-pub fn hash(bytes: &[u8]) -> usize {
-    const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mix = |state: u64, word: u64| {
-        let product = u128::from(state.rotate_left(5) ^ word) * u128::from(SEED);
-        product as u64 ^ (product >> 64) as u64
-    };
-    let mut state = bytes.len() as u64;
-    let (words, rest) = bytes.as_chunks::<8>();
-    for word in words {
-        state = mix(state, u64::from_le_bytes(*word));
-    }
-    state = match (rest, bytes.last_chunk::<8>()) {
-        ([], _) => state,
-        // The last eight bytes, some of them for the second time.
-        (_, Some(tail)) => mix(state, u64::from_le_bytes(*tail)),
-        (rest, None) => rest
-            .iter()
-            .fold(state, |state, &byte| mix(state, u64::from(byte))),
-    };
-    state as usize
-}
-
 /// `%XX` decoded, everything else as it is (also a `%` without two hex digits).
 pub fn percent_decoded(path: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(path.len());

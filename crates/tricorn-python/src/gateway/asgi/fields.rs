@@ -7,10 +7,9 @@ use std::num::NonZeroU64;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyTuple};
-use tricorn_proto::{Head, Known};
+use tricorn_proto::{Head, Known, hash};
 
 use crate::gateway::cache::{NameKind, Names, kind_of};
-use crate::gateway::text;
 
 const PAIRS: usize = 1024;
 /// Longer lines are made anew each time.
@@ -98,7 +97,7 @@ impl FieldCache {
         {
             return Ok(known.tuple.bind(py).clone());
         }
-        let place = text::hash(line) & (PAIRS - 1);
+        let place = hash(line) & (PAIRS - 1);
         if let Some(last) = self.last.get_mut(index) {
             *last = place as u16;
         }

@@ -8,7 +8,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 use tricorn_engine::{Exchange, ListenerInfo, Peer};
-use tricorn_proto::Head;
+use tricorn_proto::{Head, hash};
 
 use super::extras::{Extras, Original};
 use super::fields::FieldCache;
@@ -231,7 +231,7 @@ impl Caches {
         head: &Head,
     ) -> PyResult<()> {
         let spelled = head.target();
-        let slot = &mut self.targets[text::hash(spelled) & (TARGETS - 1)];
+        let slot = &mut self.targets[hash(spelled) & (TARGETS - 1)];
         let target = match slot {
             Some(known) if *known.spelled == *spelled => known,
             _ => {
