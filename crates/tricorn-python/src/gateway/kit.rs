@@ -87,7 +87,7 @@ impl Kit {
         }
     }
 
-    /// Nobody but the kit holds any part of it; `write` is the response's.
+    /// Nobody but the kit holds any part of it, `write` apart: that one is the response's to look after.
     fn is_free(&self) -> bool {
         let kept = ffi::Py_ssize_t::from(self.refill.is_kept());
         let lent = self.lease.get() + kept;
