@@ -78,7 +78,7 @@ def test_no_request_sees_what_became_of_the_environ_of_another(lasting_app):
     dice = random.Random(20261128)
     with lasting_app.connect() as client:
         first = json.loads(client.request("GET", "/used", [("X-Do", "")]).body)
-    own = {"REMOTE_PORT", "HTTP_X_DO"}
+    own = {"REMOTE_PORT", "HTTP_X_DO", "port", "body"}
     constants = {key: value for key, value in first.items() if key not in own}
     clients, kept = [lasting_app.connect() for _ in range(3)], 0
     for _ in range(400):
@@ -105,7 +105,8 @@ def test_no_request_sees_what_became_of_the_environ_of_another(lasting_app):
             "RAW_URI": target,
             "SERVER_PROTOCOL": version,
         }
-        wanted["REMOTE_PORT"] = str(client.socket.getsockname()[1])
+        wanted["port"] = client.socket.getsockname()[1]
+        wanted |= {"REMOTE_PORT": str(wanted["port"]), "body": (body or b"").decode()}
         got = json.loads(client.request(method, target, fields, body, version=version).body)
         assert got == wanted
     with lasting_app.connect() as client:

@@ -297,13 +297,13 @@ impl Shape {
                 environ
             }
             None => {
-                let environ = copy(self.template.bind(py))?;
-                refill.begin(self.serial);
+                // Before the copy: what the template holds now is in it.
                 refill.lacks = match self.hold(parts)? {
                     true => SOCKET,
                     false => INPUT | SOCKET,
                 };
-                environ
+                refill.begin(self.serial);
+                copy(self.template.bind(py))?
             }
         };
         let head = exchange.head();
