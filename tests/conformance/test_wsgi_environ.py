@@ -158,17 +158,20 @@ def test_secrets_are_forgotten_with_their_request(lasting_app, tmp_path):
     def looks_since(count):
         return file.read_text().split()[count:]
 
-    with lasting_app.connect() as client:
-        client.request("GET", f"/watch?what=0VmcjV2c&file={file}")
-        for name in ("Authorization", "Cookie", "Proxy-Authorization"):
-            for _ in range(10):
-                doc = json.loads(client.request("GET", "/used", [("X-Do", ""), (name, "c2VjcmV0")]).body)
-            assert doc["HTTP_" + name.upper().replace("-", "_")] == "c2VjcmV0"
-            # The first of them may have begun before.
-            before = len(looks_since(0))
-            wait_until(partial(looks_since, before + 1), what="a look behind the request")
-            assert looks_since(before + 1)[0] == "0", name
-    file.unlink()
+    try:
+        with lasting_app.connect() as client:
+            client.request("GET", f"/watch?what=0VmcjV2c&file={file}")
+            for name in ("Authorization", "Cookie", "Proxy-Authorization"):
+                for _ in range(10):
+                    doc = json.loads(client.request("GET", "/used", [("X-Do", ""), (name, "c2VjcmV0")]).body)
+                assert doc["HTTP_" + name.upper().replace("-", "_")] == "c2VjcmV0"
+                # The first of them may have begun before.
+                before = len(looks_since(0))
+                wait_until(partial(looks_since, before + 1), what="a look behind the request")
+                assert looks_since(before + 1)[0] == "0", name
+    finally:
+        # With it ends the watch.
+        file.unlink()
 
 
 NAMES = ["User-Agent", "user-agent", "Accept", "X-One", "X-Two", "Cookie", "Authorization", "Content-Type"]

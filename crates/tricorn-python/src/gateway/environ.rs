@@ -14,9 +14,9 @@ use tricorn_proto::{Head, Reject, RejectKind, Scheme};
 
 use super::cache::{NameKind, Names, Ports, Target, Targets, Values, environ_key};
 use super::kit::Lease;
-use super::refill::{ADDRESS, INPUT, LINE, Refill, SOCKET, TARGET, tells_changes};
+use super::refill::{ADDRESS, INPUT, METHOD, PROTOCOL, Refill, SOCKET, TARGET, tells_changes};
 use super::response::OwnedField;
-use super::shapes::{Shapes, has_common_line};
+use super::shapes::{Shapes, own_line};
 use super::template::Arrival;
 use super::text::{self, latin1, percent_decoded};
 
@@ -111,7 +111,7 @@ impl EnvironBuilder {
         let environ = match shaped {
             Some(environ) => environ,
             None => {
-                refill.disown(has_common_line(head));
+                refill.disown(own_line(head));
                 self.template(py, exchange)?
             }
         };
@@ -122,8 +122,13 @@ impl EnvironBuilder {
         if refill.lacks & SOCKET != 0 {
             set(&environ, intern!(py, "gunicorn.socket"), parts.socket)?;
         }
-        if refill.lacks & LINE != 0 {
-            self.line(py, &environ, head)?;
+        if refill.lacks & METHOD != 0 {
+            let method = self.values.of(py, head.method())?;
+            set(&environ, intern!(py, "REQUEST_METHOD"), &method)?;
+        }
+        if refill.lacks & PROTOCOL != 0 {
+            let protocol = self.values.of(py, protocol(head.version).as_bytes())?;
+            set(&environ, intern!(py, "SERVER_PROTOCOL"), &protocol)?;
         }
         let address = self.peer(py, &environ, exchange.peer(), refill.lacks & ADDRESS != 0)?;
         match fields {
@@ -196,17 +201,6 @@ impl EnvironBuilder {
                 self.shapes.scrub(serial, environ)
             });
         }
-    }
-
-    /// REQUEST_METHOD and SERVER_PROTOCOL.
-    fn line(&self, py: Python<'_>, environ: &Bound<'_, PyDict>, head: &Head) -> PyResult<()> {
-        let method = self.values.of(py, head.method())?;
-        set(environ, intern!(py, "REQUEST_METHOD"), &method)?;
-        let protocol = match head.version {
-            (1, 1) => intern!(py, "HTTP/1.1").clone(),
-            version => latin1(py, protocol(version).as_bytes())?,
-        };
-        set(environ, intern!(py, "SERVER_PROTOCOL"), &protocol)
     }
 
     fn template<'py>(&self, py: Python<'py>, exchange: &Exchange) -> PyResult<Bound<'py, PyDict>> {

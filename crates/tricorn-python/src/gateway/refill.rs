@@ -18,8 +18,10 @@ pub const SOCKET: Places = 1 << 1;
 pub const ADDRESS: Places = 1 << 2;
 /// RAW_URI, QUERY_STRING and PATH_INFO.
 pub const TARGET: Places = 1 << 3;
-/// REQUEST_METHOD and SERVER_PROTOCOL, where they are not what they are for most requests.
-pub const LINE: Places = 1 << 4;
+/// REQUEST_METHOD.
+pub const METHOD: Places = 1 << 4;
+/// SERVER_PROTOCOL.
+pub const PROTOCOL: Places = 1 << 5;
 
 /// A kit's environ, and what is known of it. It stays where it is from request to request: to move it about would cost as
 /// much as to fill the dict.
@@ -44,10 +46,11 @@ pub struct Refill {
 }
 
 impl Refill {
-    /// For an environ from a template that is no shape's, and has nothing of a request.
-    pub fn disown(&mut self, has_line: bool) {
+    /// For an environ from a template that is no shape's, and has nothing of a request. `line`: what it lacks of the request
+    /// line, target apart.
+    pub fn disown(&mut self, line: Places) {
         *self = Refill::default();
-        self.lacks = INPUT | SOCKET | ADDRESS | TARGET | if has_line { 0 } else { LINE };
+        self.lacks = INPUT | SOCKET | ADDRESS | TARGET | line;
     }
 
     /// The dict, if it was filled from the template of that serial.

@@ -18,7 +18,7 @@ use tricorn_proto::{Head, places, same};
 use super::cache::{NameKind, Names, Target, VALUE_MAX, Values};
 use super::environ::{Parts, copy, set};
 use super::kit::Lease;
-use super::refill::{ADDRESS, INPUT, LINE, Refill, SOCKET, TARGET};
+use super::refill::{ADDRESS, INPUT, METHOD, PROTOCOL, Places, Refill, SOCKET, TARGET};
 use super::template::{Arrival, KeptTarget};
 use super::text;
 
@@ -202,10 +202,17 @@ impl Shapes {
     }
 }
 
-/// Are REQUEST_METHOD and SERVER_PROTOCOL those of a template?
+/// Which of REQUEST_METHOD and SERVER_PROTOCOL are not those of each template.
 #[inline]
-pub fn has_common_line(head: &Head) -> bool {
-    head.method() == b"GET" && head.version == (1, 1)
+pub fn own_line(head: &Head) -> Places {
+    let mut own = 0;
+    if head.method() != b"GET" {
+        own |= METHOD;
+    }
+    if head.version != (1, 1) {
+        own |= PROTOCOL;
+    }
+    own
 }
 
 /// What most heads differ in, in a few instructions a name.
@@ -308,7 +315,7 @@ impl Shape {
         };
         let head = exchange.head();
         self.fields(head, &environ, (serials, values), refill)?;
-        self.places(exchange, refill);
+        self.set_apart(exchange, refill);
         Ok(environ)
     }
 
@@ -365,9 +372,9 @@ impl Shape {
 
     /// What is to be set besides the fields, and what of it the template wants to keep.
     #[inline]
-    fn places(&mut self, exchange: &Exchange, refill: &mut Refill) {
+    fn set_apart(&mut self, exchange: &Exchange, refill: &mut Refill) {
         let head = exchange.head();
-        let mut own = 0;
+        let mut own = own_line(head);
         let (is_inet, is_kept) = match exchange.peer() {
             Peer::Inet(peer) => (true, self.address == Some(peer.ip())),
             Peer::Unix => (false, true),
@@ -377,9 +384,6 @@ impl Shape {
         }
         if head.script_name.is_some() || !self.target.is(head.target()) {
             own |= TARGET;
-        }
-        if !has_common_line(head) {
-            own |= LINE;
         }
         refill.keeps = 0;
         if own & TARGET != 0 && self.target.comes_again(head.target()) {
