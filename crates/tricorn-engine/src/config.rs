@@ -30,6 +30,8 @@ pub struct EngineConfig {
     /// Connections with a request in progress; above it nothing is accepted.
     pub worker_connections: usize,
     pub sendfile: bool,
+    /// Answers of several connections leave by one system call, where the system allows it.
+    pub io_uring: bool,
     /// Somebody else's loop turns the engine: small output waits until `flush_waiting` is called at the end of its step.
     pub foreign_loop: bool,
     /// Calls of the application run at the same time, each on a processor of its own (CPython without a GIL).
@@ -57,6 +59,7 @@ impl Default for EngineConfig {
             worker_buffer_memory: 32 << 20,
             worker_connections: 1_000,
             sendfile: true,
+            io_uring: true,
             foreign_loop: false,
             parallel_calls: false,
             spool_dir: std::env::temp_dir(),

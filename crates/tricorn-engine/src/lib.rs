@@ -2,6 +2,7 @@
 //! descriptor. No Python.
 #![deny(unsafe_code)]
 
+mod batch;
 mod budget;
 pub mod clock;
 pub mod config;

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
+use crate::batch::Outcome;
 use crate::pool::Pool;
 
 /// The largest piece handed to one sendfile call, so that one peer on a fast link does not keep the others waiting.
@@ -111,13 +112,28 @@ impl Output {
         self.pending = 0;
     }
 
-    /// Sends what the socket takes. Returns the outcome and the number of bytes that left.
+    /// All that has to leave, if one send can take it.
+    pub fn single(&self) -> Option<&[u8]> {
+        match self.segments.front() {
+            Some(Segment::Bytes { data, sent }) if self.segments.len() == 1 => Some(&data[*sent..]),
+            _ => None,
+        }
+    }
+
+    /// Sends what the socket takes. Returns the outcome and the number of bytes that left. `tried`: what has just become
+    /// of `single`.
     /// Errors: those of the socket; a file shorter than announced is `UnexpectedEof`.
-    pub fn flush(&mut self, socket: BorrowedFd<'_>, pool: &mut Pool) -> io::Result<(Flush, u64)> {
+    pub fn flush(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        pool: &mut Pool,
+        mut tried: Option<Outcome>,
+    ) -> io::Result<(Flush, u64)> {
         let mut total = 0;
         loop {
             let step = match self.segments.front_mut() {
                 None => return Ok((Flush::Empty, total)),
+                Some(_) if tried.is_some() => tried.take().expect("there it is"),
                 Some(Segment::File { file, offset, left }) => {
                     let piece = (*left).min(FILE_PIECE);
                     let step =

@@ -51,6 +51,15 @@ impl Table {
     }
 
     #[inline]
+    pub fn get(&self, key: u64) -> Option<&Connection> {
+        let place = self.places.get(key as u32 as usize)?;
+        if place.generation != key >> 32 {
+            return None;
+        }
+        place.connection.as_deref()
+    }
+
+    #[inline]
     pub fn get_mut(&mut self, key: u64) -> Option<&mut Connection> {
         let place = self.places.get_mut(key as u32 as usize)?;
         if place.generation != key >> 32 {

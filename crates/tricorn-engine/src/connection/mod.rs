@@ -125,7 +125,10 @@ pub struct Connection {
     stalled: bool,
     /// What the kernel had not delivered when the deadline for a stalled peer was set.
     unsent: u64,
+    /// Output waits to be flushed together with that of others.
     pub dirty: bool,
+    /// It is in the list of those that do, or did.
+    pub listed: bool,
     /// What the driver of a foreign loop waits for.
     pub awaited: Awaited,
     /// The deadline of a body that is awaited has passed.
@@ -165,6 +168,7 @@ impl Connection {
             stalled: false,
             unsent: 0,
             dirty: false,
+            listed: false,
             awaited: Awaited::default(),
             late: false,
             deadline_ms,

@@ -7,6 +7,7 @@ use rustix::net::Shutdown;
 use tricorn_proto::response::BodyEncoder;
 
 use super::{Connection, Fate, Phase};
+use crate::batch::{Message, Outcome};
 use crate::engine::Core;
 use crate::output::Flush;
 use crate::table::NEVER;
@@ -58,15 +59,21 @@ impl Connection {
                 return taken + self.send_now(core, &[], &second[taken..], place.rest);
             }
         } else {
-            if !self.dirty {
-                self.dirty = true;
-                core.mark_dirty(self.key);
-            }
+            self.wait_for_flush(core);
             if !place.last {
                 core.tick.part_waits();
             }
         }
         taken
+    }
+
+    /// The output waits for `Inner::flush_dirty`. Each connection is in its list once: a batch sends what it finds there.
+    fn wait_for_flush(&mut self, core: &mut Core) {
+        self.dirty = true;
+        if !self.listed {
+            self.listed = true;
+            core.mark_dirty(self.key);
+        }
     }
 
     /// Encodes a block behind output that waits for company already: one copy, and nothing else to do. `None`: there
@@ -126,14 +133,28 @@ impl Connection {
         }
     }
 
+    /// What `flush` would send, if it is no more than one send.
+    pub fn single_send(&self) -> Option<Message<'_>> {
+        let bytes = self.output.single().filter(|_| self.dirty && !self.dead)?;
+        Some((self.socket.as_fd(), bytes))
+    }
+
     /// Sends what the socket takes; closes when the last byte of a closing connection has left.
     pub fn flush(&mut self, core: &mut Core) -> Fate {
+        self.flush_on(core, None)
+    }
+
+    /// As `flush`, when the `single_send` has been `tried` already.
+    pub fn flush_on(&mut self, core: &mut Core, tried: Option<Outcome>) -> Fate {
         self.dirty = false;
         if self.dead {
             return Fate::Keep;
         }
         if !self.output.is_empty() {
-            match self.output.flush(self.socket.as_fd(), &mut core.pool) {
+            match self
+                .output
+                .flush(self.socket.as_fd(), &mut core.pool, tried)
+            {
                 Ok((Flush::Empty, _)) => {
                     let had_stalled = std::mem::take(&mut self.stalled);
                     match self.phase {
@@ -148,8 +169,7 @@ impl Connection {
                 }
                 Ok((Flush::More, _)) => {
                     self.expect_progress(core);
-                    self.dirty = true;
-                    core.mark_dirty(self.key);
+                    self.wait_for_flush(core);
                     return Fate::Keep;
                 }
                 Err(_) => return self.on_broken(),

@@ -5,6 +5,7 @@
 //! while Python runs, and no thread that holds it waits for the GIL.
 mod accept;
 mod drain;
+mod flush;
 mod pass;
 
 use std::collections::VecDeque;
@@ -17,6 +18,7 @@ use tricorn_proto::h1::Familiar;
 use tricorn_scoreboard::Slot;
 
 use self::pass::Siblings;
+use crate::batch::Batch;
 use crate::budget::Budget;
 use crate::clock::{self, Stamp};
 use crate::config::EngineConfig;
@@ -61,6 +63,7 @@ pub struct Core {
     pub poller: Arc<Poller>,
     pub tick: Arc<Tick>,
     pub pool: Pool,
+    pub batch: Batch,
     /// For what is too large for a connection's own memory.
     pub budget: Arc<Budget>,
     /// Complete requests that wait for a thread.
@@ -197,6 +200,7 @@ impl Engine {
             poller: poller.clone(),
             tick: tick.clone(),
             pool: Pool::default(),
+            batch: Batch::new(config.io_uring),
             budget: Budget::new(config.worker_buffer_memory),
             ready: VecDeque::new(),
             notices: Vec::new(),
@@ -493,26 +497,6 @@ impl Inner {
             timeout_ms.min(SWEEP_MS)
         } else {
             timeout_ms
-        }
-    }
-
-    pub(crate) fn flush_dirty(&mut self) {
-        if self.core.dirty.is_empty() {
-            return;
-        }
-        let mut keys = std::mem::take(&mut self.core.dirty);
-        for key in keys.drain(..) {
-            self.with(key, |connection, core| {
-                let fate = if connection.dirty {
-                    connection.flush(core)
-                } else {
-                    Fate::Keep
-                };
-                (fate, ())
-            });
-        }
-        if self.core.dirty.is_empty() {
-            self.core.dirty = keys;
         }
     }
 

@@ -37,6 +37,7 @@ pub fn engine_config(cfg: &Bound<'_, PyAny>) -> PyResult<EngineConfig> {
         worker_buffer_memory: size("worker_buffer_memory")?,
         worker_connections: size("worker_connections")?,
         sendfile: flag("sendfile")?,
+        io_uring: flag("io_uring")?,
         foreign_loop: false,
         parallel_calls: cfg!(Py_GIL_DISABLED),
         spool_dir,

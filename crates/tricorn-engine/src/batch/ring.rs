@@ -1,0 +1,96 @@
+//! Sends by io_uring; opened when they are first wanted, and given up when the kernel refuses.
+#![allow(unsafe_code)]
+use std::io::ErrorKind;
+use std::os::fd::AsRawFd;
+
+use io_uring::{IoUring, opcode, squeue, types};
+use rustix::io::Errno;
+use rustix::net::SendFlags;
+
+use super::{Message, Outcome, ROOM};
+
+pub enum Ring {
+    /// Many workers never have a use for one.
+    Wanted,
+    Open(Box<IoUring>),
+    Refused,
+}
+
+impl Ring {
+    pub fn new(allowed: bool) -> Ring {
+        match allowed {
+            true => Ring::Wanted,
+            false => Ring::Refused,
+        }
+    }
+
+    pub fn is_refused(&self) -> bool {
+        matches!(self, Ring::Refused)
+    }
+
+    /// `ROOM` messages at most. Appends what became of each; `None`: it was not tried.
+    pub fn send<'a>(
+        &mut self,
+        messages: impl Iterator<Item = Option<Message<'a>>>,
+        outcomes: &mut Vec<Option<Outcome>>,
+    ) {
+        let Some(ring) = self.opened() else {
+            return;
+        };
+        let mut under_way = 0;
+        let mut queue = ring.submission();
+        for (place, message) in messages.enumerate() {
+            outcomes.push(None);
+            if let Some(message) = message {
+                let entry = entry_of(message).user_data(place as u64);
+                // SAFETY: the socket and the bytes are borrowed for longer than this function, which does not return before
+                // all that the kernel has taken is done. There is room: so is what was taken before.
+                under_way += usize::from(unsafe { queue.push(&entry) }.is_ok());
+            }
+        }
+        drop(queue);
+        while under_way > 0 {
+            let result = ring.submit_and_wait(under_way);
+            for completion in ring.completion() {
+                let place = completion.user_data() as usize;
+                outcomes[place] = Some(outcome_of(completion.result()));
+                under_way -= 1;
+            }
+            if result.is_err_and(|error| error.kind() != ErrorKind::Interrupted) {
+                break;
+            }
+        }
+        if under_way > 0 {
+            // The kernel is out of memory for more. What it has not taken goes with the ring, and is still to be sent.
+            *self = Ring::Refused;
+        }
+    }
+
+    fn opened(&mut self) -> Option<&mut IoUring> {
+        if let Ring::Wanted = self {
+            // Without the flag, which is of Linux 5.19, the kernel would interrupt us for what we wait for anyway.
+            let ring = IoUring::builder()
+                .setup_coop_taskrun()
+                .dontfork()
+                .build(ROOM as u32);
+            *self = ring.map_or(Ring::Refused, |ring| Ring::Open(Box::new(ring)));
+        }
+        match self {
+            Ring::Open(ring) => Some(ring),
+            Ring::Wanted | Ring::Refused => None,
+        }
+    }
+}
+
+fn entry_of((socket, bytes): Message<'_>) -> squeue::Entry {
+    let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    // With DONTWAIT the kernel tells that a socket is full, and does not wait for it in our name.
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    opcode::Send::new(types::Fd(socket.as_raw_fd()), bytes.as_ptr(), length)
+        .flags(flags.bits() as i32)
+        .build()
+}
+
+fn outcome_of(result: i32) -> Outcome {
+    usize::try_from(result).map_err(|_| Errno::from_raw_os_error(-result))
+}
