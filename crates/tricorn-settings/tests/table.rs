@@ -103,7 +103,7 @@ fn every_other_setting_is_declared_as_ours() {
         .filter(|setting| !known.contains(setting.name))
         .collect();
     assert!(others.iter().all(|setting| setting.own));
-    assert_eq!(others.len(), 13);
+    assert_eq!(others.len(), 14);
 }
 
 #[test]

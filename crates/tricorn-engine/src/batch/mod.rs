@@ -26,8 +26,8 @@ use self::ring::Ring;
 
 /// Sends of one call.
 pub const ROOM: usize = 64;
-/// For fewer the call costs as much as it saves.
-const LEAST: usize = 4;
+/// Fewer gain nothing that can be measured.
+const LEAST: usize = 8;
 
 /// Bytes sent, or why none were.
 pub type Outcome = Result<usize, Errno>;
