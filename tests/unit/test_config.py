@@ -23,7 +23,7 @@ def registered():
 
 
 def test_every_setting_is_an_attribute(cfg):
-    assert len(cfg.settings) == 133
+    assert len(cfg.settings) == 134
     for name in cfg.settings.keys() - {"worker_class", "logger_class"}:  # these load the class
         assert hasattr(cfg, name)
 

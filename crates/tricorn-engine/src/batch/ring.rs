@@ -1,4 +1,7 @@
-//! Sends by io_uring; opened when they are first wanted, and given up when the kernel refuses.
+//! Sends by io_uring, given up for good when the kernel refuses.
+//!
+//! A ring is opened at the start of a worker, and not by the first answers that leave together: where a policy ends
+//! processes that ask for one, they end at once and not under load.
 #![allow(unsafe_code)]
 use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
@@ -9,23 +12,21 @@ use rustix::net::SendFlags;
 
 use super::{Message, Outcome, ROOM};
 
-pub enum Ring {
-    /// Many workers never have a use for one.
-    Wanted,
-    Open(Box<IoUring>),
-    Refused,
-}
+pub struct Ring(Option<Box<IoUring>>);
 
 impl Ring {
     pub fn new(allowed: bool) -> Ring {
-        match allowed {
-            true => Ring::Wanted,
-            false => Ring::Refused,
-        }
+        let open = || {
+            // Without the flag, which is of Linux 5.19, the kernel would interrupt us for what we wait for anyway.
+            let mut builder = IoUring::builder();
+            builder.setup_coop_taskrun().dontfork();
+            builder.build(ROOM as u32).ok()
+        };
+        Ring(allowed.then(open).flatten().map(Box::new))
     }
 
     pub fn is_refused(&self) -> bool {
-        matches!(self, Ring::Refused)
+        self.0.is_none()
     }
 
     /// `ROOM` messages at most. Appends what became of each; `None`: it was not tried.
@@ -34,7 +35,7 @@ impl Ring {
         messages: impl Iterator<Item = Option<Message<'a>>>,
         outcomes: &mut Vec<Option<Outcome>>,
     ) {
-        let Some(ring) = self.opened() else {
+        let Some(ring) = &mut self.0 else {
             return;
         };
         let mut under_way = 0;
@@ -62,22 +63,7 @@ impl Ring {
         }
         if under_way > 0 {
             // The kernel is out of memory for more. What it has not taken goes with the ring, and is still to be sent.
-            *self = Ring::Refused;
-        }
-    }
-
-    fn opened(&mut self) -> Option<&mut IoUring> {
-        if let Ring::Wanted = self {
-            // Without the flag, which is of Linux 5.19, the kernel would interrupt us for what we wait for anyway.
-            let ring = IoUring::builder()
-                .setup_coop_taskrun()
-                .dontfork()
-                .build(ROOM as u32);
-            *self = ring.map_or(Ring::Refused, |ring| Ring::Open(Box::new(ring)));
-        }
-        match self {
-            Ring::Open(ring) => Some(ring),
-            Ring::Wanted | Ring::Refused => None,
+            self.0 = None;
         }
     }
 }
