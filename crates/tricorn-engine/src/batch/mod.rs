@@ -142,6 +142,18 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_that_is_over_interrupts_nobody() {
+        let (near, _far) = UnixStream::pair().expect("a pair of sockets");
+        let patience = std::time::Duration::from_millis(10);
+        near.set_read_timeout(Some(patience)).expect("a socket");
+        for _ in 0..20 {
+            drop(batch());
+            let error = { &near }.read(&mut [0; 4]).expect_err("nothing comes");
+            assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+        }
+    }
+
+    #[test]
     fn without_leave_everybody_sends_for_himself() {
         let mut batch = Batch::new(false);
         assert!(!batch.pays_for(ROOM));

@@ -1,9 +1,11 @@
 //! Sends by io_uring, given up for good when the kernel refuses.
 //!
 //! A ring is opened at the start of a worker, and not by the first answers that leave together: where a policy ends
-//! processes that ask for one, they end at once and not under load.
+//! processes that ask for one, they end at once and not under load. It is never closed before the process ends: that would
+//! interrupt whatever the thread that opened it waits for at the time (EINTR, where the wait has a timeout).
 #![allow(unsafe_code)]
 use std::io::ErrorKind;
+use std::mem::ManuallyDrop;
 use std::os::fd::AsRawFd;
 
 use io_uring::{IoUring, opcode, squeue, types};
@@ -12,7 +14,7 @@ use rustix::net::SendFlags;
 
 use super::{Message, Outcome, ROOM};
 
-pub struct Ring(Option<Box<IoUring>>);
+pub struct Ring(Option<ManuallyDrop<Box<IoUring>>>);
 
 impl Ring {
     pub fn new(allowed: bool) -> Ring {
@@ -22,7 +24,8 @@ impl Ring {
             builder.setup_coop_taskrun().dontfork();
             builder.build(ROOM as u32).ok()
         };
-        Ring(allowed.then(open).flatten().map(Box::new))
+        let ring = allowed.then(open).flatten();
+        Ring(ring.map(|ring| ManuallyDrop::new(Box::new(ring))))
     }
 
     pub fn is_refused(&self) -> bool {
@@ -62,7 +65,7 @@ impl Ring {
             }
         }
         if under_way > 0 {
-            // The kernel is out of memory for more. What it has not taken goes with the ring, and is still to be sent.
+            // The kernel is out of memory for more. What it has not taken stays in the ring, which nobody uses again.
             self.0 = None;
         }
     }
