@@ -131,10 +131,10 @@ impl Output {
     ) -> io::Result<(Flush, u64)> {
         let mut total = 0;
         loop {
-            let step = match self.segments.front_mut() {
-                None => return Ok((Flush::Empty, total)),
-                Some(_) if tried.is_some() => tried.take().expect("there it is"),
-                Some(Segment::File { file, offset, left }) => {
+            let step = match (self.segments.front_mut(), tried.take()) {
+                (None, _) => return Ok((Flush::Empty, total)),
+                (_, Some(outcome)) => outcome,
+                (Some(Segment::File { file, offset, left }), None) => {
                     let piece = (*left).min(FILE_PIECE);
                     let step =
                         rustix::fs::sendfile(socket, file.as_fd(), Some(offset), piece as usize);
@@ -143,7 +143,7 @@ impl Output {
                     }
                     step
                 }
-                Some(Segment::Bytes { .. }) => self.write_bytes(socket),
+                (Some(Segment::Bytes { .. }), None) => self.write_bytes(socket),
             };
             match step {
                 Ok(count) => {

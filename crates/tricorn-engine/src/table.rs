@@ -14,6 +14,14 @@ struct Place {
     connection: Option<Box<Connection>>,
 }
 
+impl Place {
+    /// Does it still belong to the connection that was given this key?
+    #[inline]
+    fn is_of(&self, key: u64) -> bool {
+        self.generation == key >> 32
+    }
+}
+
 #[derive(Default)]
 pub struct Table {
     places: Vec<Place>,
@@ -53,16 +61,13 @@ impl Table {
     #[inline]
     pub fn get(&self, key: u64) -> Option<&Connection> {
         let place = self.places.get(key as u32 as usize)?;
-        if place.generation != key >> 32 {
-            return None;
-        }
-        place.connection.as_deref()
+        place.connection.as_deref().filter(|_| place.is_of(key))
     }
 
     #[inline]
     pub fn get_mut(&mut self, key: u64) -> Option<&mut Connection> {
         let place = self.places.get_mut(key as u32 as usize)?;
-        if place.generation != key >> 32 {
+        if !place.is_of(key) {
             return None;
         }
         place.connection.as_deref_mut()
@@ -85,7 +90,7 @@ impl Table {
     pub fn remove(&mut self, key: u64) -> Option<Box<Connection>> {
         let index = key as u32 as usize;
         let place = self.places.get_mut(index)?;
-        if place.generation != key >> 32 {
+        if !place.is_of(key) {
             return None;
         }
         let connection = place.connection.take()?;

@@ -28,6 +28,7 @@ impl Ring {
         Ring(ring.map(|ring| ManuallyDrop::new(Box::new(ring))))
     }
 
+    #[cfg(test)]
     pub fn is_refused(&self) -> bool {
         self.0.is_none()
     }

@@ -11,14 +11,16 @@ impl Inner {
         }
         let mut keys = std::mem::take(&mut self.core.dirty);
         for keys in keys.chunks(batch::ROOM) {
-            let together = self.send_together(keys);
+            let table = &self.table;
+            let messages = keys.iter().map(|&key| table.get(key)?.single_send());
+            self.core.batch.send(messages);
             for (place, &key) in keys.iter().enumerate() {
                 self.with(key, |connection, core| {
                     connection.listed = false;
                     if !connection.dirty {
                         return (Fate::Keep, ());
                     }
-                    let tried = core.batch.outcome(place).filter(|_| together);
+                    let tried = core.batch.outcome(place);
                     (connection.flush_on(core, tried), ())
                 });
             }
@@ -27,16 +29,5 @@ impl Inner {
         if self.core.dirty.is_empty() {
             self.core.dirty = keys;
         }
-    }
-
-    /// Returns whether the batch tells what has become of what these connections had to send.
-    fn send_together(&mut self, keys: &[u64]) -> bool {
-        let together = self.core.batch.pays_for(keys.len());
-        if together {
-            let table = &self.table;
-            let messages = keys.iter().map(|&key| table.get(key)?.single_send());
-            self.core.batch.send(messages);
-        }
-        together
     }
 }
