@@ -22,6 +22,8 @@ use crate::peer::{ListenerInfo, Peer};
 pub const LONGEST_REQUEST: usize = 32 * 1024;
 /// Addresses and a path are far shorter.
 const LONGEST_LABEL: usize = 1024;
+/// So many newcomers a worker may be made to catch up with: enough for those that it missed during a call or two.
+const ARREARS: u64 = 8;
 const LONGEST_MESSAGE: usize = LONGEST_REQUEST + LONGEST_LABEL;
 
 pub struct Passage {
@@ -70,17 +72,20 @@ impl Passage {
     }
 
     /// Is there a worker that should rather take the next newcomer than `own`? One that accepts, and has fewer requests in
-    /// progress or has taken fewer so far.
+    /// progress, or as many and has taken fewer newcomers so far.
     pub fn others_are_freer(&self, own: &Slot) -> bool {
-        let (in_flight, newcomers) = (own.in_flight(), own.newcomers());
+        let load = |slot: &Slot| (slot.in_flight(), slot.newcomers());
+        let own = load(own);
         let mut accepting = self.board.slots().iter().filter(|slot| slot.accepting());
-        accepting.any(|other| other.in_flight() < in_flight || other.newcomers() < newcomers)
+        accepting.any(|other| load(other) < own)
     }
 
-    /// The most newcomers that a worker has taken: where a new one begins, so that the others do not leave everything to it.
-    pub fn most_newcomers(&self) -> u64 {
-        let newcomers = self.board.slots().iter().map(Slot::newcomers);
-        newcomers.max().unwrap_or(0)
+    /// Counts what `own` has taken. A worker that is far behind the others (it has just come, or hung for a while) is not made
+    /// to catch up with all of it: that would be one worker at work and the others idle.
+    pub fn count_newcomers(&self, own: &Slot, taken: u64) {
+        let all = self.board.slots().iter().map(Slot::newcomers);
+        let least = all.max().unwrap_or(0).saturating_sub(ARREARS);
+        own.set_newcomers((own.newcomers() + taken).max(least));
     }
 
     /// Puts a connection in. The caller keeps its own descriptor, and closes it when this went well.
@@ -242,6 +247,43 @@ mod tests {
             .count();
         assert!((10..10_000).contains(&count), "{count}");
         assert_eq!(passage.put(far.as_fd(), &passed(100)), Err(Errno::AGAIN));
+    }
+
+    #[test]
+    fn the_freer_worker_has_less_to_do_or_has_taken_fewer() {
+        let passage = passage();
+        let [own, other] = passage.board.slots() else {
+            panic!("two slots")
+        };
+        for slot in [own, other] {
+            slot.claim(0);
+            slot.set_accepting(true);
+        }
+        assert!(!passage.others_are_freer(own), "nobody has done anything");
+        passage.count_newcomers(own, 1);
+        assert!(passage.others_are_freer(own) && !passage.others_are_freer(other));
+        // Hung, perhaps: that it has taken fewer does not make it free.
+        let record = other.begin_request(b"GET", b"/", 0).unwrap();
+        assert!(!passage.others_are_freer(own) && passage.others_are_freer(other));
+        other.end_request(record);
+        assert!(passage.others_are_freer(own));
+        other.set_accepting(false);
+        assert!(!passage.others_are_freer(own));
+    }
+
+    #[test]
+    fn a_worker_that_was_away_catches_up_with_a_few() {
+        let passage = passage();
+        let [own, other] = passage.board.slots() else {
+            panic!("two slots")
+        };
+        passage.count_newcomers(own, 1_000);
+        passage.count_newcomers(other, 0);
+        assert_eq!(other.newcomers(), 1_000 - ARREARS);
+        passage.count_newcomers(other, 3);
+        assert_eq!(other.newcomers(), 1_003 - ARREARS);
+        passage.count_newcomers(own, 1);
+        assert_eq!(own.newcomers(), 1_001);
     }
 
     #[test]

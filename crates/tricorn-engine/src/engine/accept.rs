@@ -21,6 +21,9 @@ const ACCEPT_REST_MS: u64 = 200;
 const IN_PASSING: usize = 16;
 /// One newcomer in so many is read early although the last ones had nothing to read.
 const EARLY_PROBE: u32 = 16;
+/// Looks at newcomers that may be left to siblings one after the other. A third worker may come between the one that leaves
+/// a newcomer and the one that should take it; more looks than these share them out no better, and cost an idle server more.
+const LEFT_IN_A_ROW: u32 = 3;
 /// Connections closed at once when descriptors run out.
 const EVICTED: usize = 16;
 
@@ -34,26 +37,31 @@ impl Inner {
         if taken == 0 {
             return;
         }
-        if let Some(slot) = slot {
-            slot.set_newcomers(slot.newcomers() + taken);
+        if let (Some(passage), Some(slot)) = (self.siblings.passage(), slot) {
+            passage.count_newcomers(slot, taken);
         }
         self.give_way(index);
     }
 
     /// A newcomer wakes every worker whose loop is somebody else's (the kernel does not see that they wait for one), and
-    /// any number of requests may be in progress in each. So it is left to the siblings, once, by those that have more to do
-    /// than another, or have taken more so far. Who is still there at the next look is taken in.
+    /// any number of requests may be in progress in each. So it is left to the siblings by those that have more to do than
+    /// another, or have taken more so far. Who is still there after a few looks is taken in: the freer one may be asleep in
+    /// its application.
     fn leaves_it_to_others(&mut self, slot: Option<&'static Slot>) -> bool {
         let (Some(passage), Some(slot)) = (self.siblings.passage(), slot) else {
             return false;
         };
-        self.has_left_it =
-            self.core.config.foreign_loop && !self.has_left_it && passage.others_are_freer(slot);
-        if self.has_left_it {
+        let leaves_it = self.core.config.foreign_loop
+            && self.left_to_others < LEFT_IN_A_ROW
+            && passage.others_are_freer(slot);
+        if leaves_it {
+            self.left_to_others += 1;
             // They have been woken, but may wait for this very processor.
             rustix::thread::sched_yield();
+        } else {
+            self.left_to_others = 0;
         }
-        self.has_left_it
+        leaves_it
     }
 
     /// Takes newcomers in, as many as `batch` at most. Returns how many.

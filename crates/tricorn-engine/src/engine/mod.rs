@@ -147,8 +147,8 @@ pub(crate) struct Inner {
     rest_until_ms: u64,
     /// When the listeners were last looked at. Units: monotonic nanoseconds.
     listened_ns: u64,
-    /// A newcomer was left to the siblings at the last look.
-    has_left_it: bool,
+    /// Newcomers left to the siblings at the last looks, one after the other.
+    left_to_others: u32,
     /// Connections accepted so far.
     newcomers: u32,
     /// So many in a row may come without a request before they are no longer read early.
@@ -227,7 +227,7 @@ impl Engine {
             slots_free: true,
             rest_until_ms: 0,
             listened_ns: now_ns,
-            has_left_it: false,
+            left_to_others: 0,
             newcomers: 0,
             early: 0,
             next_sweep_ms: 0,

@@ -40,7 +40,7 @@ impl Engine {
             inner.core.poller.add_shared(passage.exit(), token)?;
         }
         if let Some(slot) = self.slot {
-            slot.set_newcomers(passage.most_newcomers());
+            passage.count_newcomers(slot, 0);
         }
         let _ = self.siblings.0.set(passage);
         Ok(())
