@@ -96,8 +96,8 @@ def test_an_answer_leaves_although_the_loop_is_blocked_behind_it(server):
     [
         # One after the other: without a turn for each, the first one would get nearly all of them.
         ("web:app", ("-k", "gthread", "--threads", "2"), 5),
-        # Their loops are all woken for each newcomer, and agree on who takes it. Where the machine is busy with
-        # other things, one that is slow to wake gets fewer.
+        # Their loops are all woken for each newcomer, and agree on who takes it. Where the machine is busy
+        # with other things, one that is slow to wake gets fewer.
         ("asgi_app:app", ("-k", "asgi"), 10),
         ("web:app", ("-k", "gevent"), 10),
     ],
