@@ -207,7 +207,7 @@ impl Connection {
         if !keep_alive || (self.read_closed && self.consumed == self.input.len()) {
             self.closing = true;
             self.unread |= self.consumed < self.input.len() || self.readable;
-            if self.dirty && core.company_for(self.output.pending()) {
+            if self.dirty && core.company_for(self.output.pending(), 0) {
                 return Fate::Keep;
             }
             return self.flush(core);
@@ -222,7 +222,7 @@ impl Connection {
         // the waking of the peer.
         let pipelined = matches!(self.phase, Phase::Busy);
         let waits_for_company =
-            self.dirty && (pipelined || core.company_for(self.output.pending()));
+            self.dirty && (pipelined || core.company_for(self.output.pending(), 0));
         if !self.output.is_empty() && !waits_for_company {
             let fate = self.flush(core);
             if fate == Fate::Close {

@@ -46,7 +46,8 @@ impl Connection {
     pub fn send(&mut self, core: &mut Core, first: &[u8], second: &[u8], place: Place) -> usize {
         let pipelined = self.consumed < self.input.len();
         let size = (first.len() + second.len()) as u64;
-        let alone = place.last && !pipelined && !core.company_for(self.output.pending() + size);
+        let alone =
+            place.last && !pipelined && !core.company_for(self.output.pending() + size, size);
         let now = alone || size >= FLUSH_AT;
         if now && self.output.is_empty() {
             return self.send_now(core, first, second, place.rest);

@@ -41,12 +41,13 @@ const COMPANY_NS: u64 = 1_000_000;
 /// And so long at most, which makes the waking a hundredth of the time. Quick answers would lose by it: more of them than
 /// the nearest cache holds leave at once, while their peers are idle.
 const LONGEST_COMPANY_NS: u64 = 4_000_000;
-/// Answers up to this size always wait for company: keeping them costs nothing that can be measured.
-const SMALL_ANSWER: u64 = 4 * 1024;
-/// Larger ones are copied for it, which pays only where answers come so slowly that the peer falls asleep between two:
-/// a nanosecond a byte, and not less than this.
-const COPIED_ANSWER: u64 = 32 * 1024;
+/// An answer waits for company if no more than this has to be copied for it: that costs nothing that can be measured.
+const SMALL_COPY: u64 = 4 * 1024;
+/// To copy more pays only where answers come so slowly that the peer falls asleep between two: a nanosecond a byte, and
+/// not less than this.
 const SLEEPY_PACE_NS: u64 = 20_000;
+/// Nothing larger waits, copied or written in blocks: those of a turn are to fit into the second cache.
+const LARGEST_IN_COMPANY: u64 = 32 * 1024;
 /// Newcomers wait this long at most behind kept connections that always have another request.
 const FAIR_NS: u64 = 20_000_000;
 /// A draining worker keeps idle connections this long for a request that is on its way.
@@ -98,10 +99,11 @@ impl Core {
         self.dirty.push(key);
     }
 
-    /// Is an answer of `size` bytes better sent together with those of the requests that are next?
-    pub fn company_for(&self, size: u64) -> bool {
-        let worth_it = size <= SMALL_ANSWER
-            || (size <= COPIED_ANSWER && self.pace_ns >= SLEEPY_PACE_NS.max(size));
+    /// Is an answer of `size` bytes, `copied` of which would have to be copied for it, better sent together with those of the
+    /// requests that are next?
+    pub fn company_for(&self, size: u64, copied: u64) -> bool {
+        let worth_it = size <= LARGEST_IN_COMPANY
+            && (copied <= SMALL_COPY || self.pace_ns >= SLEEPY_PACE_NS.max(copied));
         worth_it && (self.config.foreign_loop || !self.ready.is_empty() || self.more_events)
     }
 
