@@ -66,17 +66,26 @@ def is_to_be_had() -> bool:
 
 @pytest.mark.workers("sync")
 @pytest.mark.parametrize(
-    ("arguments", "config", "expected"),
-    [((), None, 1), (("--no-io-uring",), None, 0), ((), "io_uring = False", 0), ((), FORBIDDEN, 0)],
+    ("arguments", "config", "expected", "said"),
+    [
+        ((), None, 1, "Answers that leave together leave by io_uring"),
+        (("--no-io-uring",), None, 0, None),
+        ((), "io_uring = False", 0, None),
+        ((), FORBIDDEN, 0, "Each answer is sent on its own, io_uring is not to be had: Operation not"),
+    ],
     ids=["allowed", "by command line", "by configuration", "forbidden"],
 )
 def test_there_is_a_ring_where_it_is_wanted_and_allowed(
-    server, worker, tmp_path, arguments, config, expected
+    server, worker, tmp_path, arguments, config, expected, said
 ):
     if expected and not is_to_be_had():
         pytest.skip("io_uring is not to be had here")
-    running = server.start("web:app", *arguments, config=config, worker=worker)
+    running = server.start("web:app", "--log-level", "debug", *arguments, config=config, worker=worker)
     assert running.request("GET", "/whole?size=9").body == whole(9)
+    if said:
+        running.log.wait_for(said)
+    else:
+        assert not running.log.matches("by io_uring|io_uring is not")
     # From the start: where asking for one ends a process, it should not end under load.
     assert rings(running) == expected
     burst(running, tmp_path, [100])

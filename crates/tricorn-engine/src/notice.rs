@@ -15,4 +15,6 @@ pub enum Notice {
     SpoolResponse(io::Error),
     /// A listener failed; it rests for a moment.
     Accept(io::Error),
+    /// Do answers that leave together leave by io_uring, or why not? Said once, unless the configuration forbids it.
+    Batches(io::Result<()>),
 }

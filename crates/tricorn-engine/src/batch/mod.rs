@@ -18,6 +18,7 @@
 )]
 mod ring;
 
+use std::io;
 use std::os::fd::BorrowedFd;
 
 use rustix::io::Errno;
@@ -35,6 +36,8 @@ pub type Outcome = Result<usize, Errno>;
 /// Bytes for a socket.
 pub type Message<'a> = (BorrowedFd<'a>, &'a [u8]);
 
+/// By default everybody sends for himself.
+#[derive(Default)]
 pub struct Batch {
     ring: Ring,
     /// Of the last call, by place.
@@ -42,11 +45,12 @@ pub struct Batch {
 }
 
 impl Batch {
-    pub fn new(allowed: bool) -> Batch {
-        Batch {
-            ring: Ring::new(allowed),
+    /// Errors: the kernel is too old for io_uring, or a policy forbids it.
+    pub fn open() -> io::Result<Batch> {
+        Ok(Batch {
+            ring: Ring::open()?,
             outcomes: Vec::new(),
-        }
+        })
     }
 
     /// Tries to send the messages, the first `ROOM` of them, if that pays; `outcome` tells what became of each.
@@ -73,12 +77,9 @@ mod tests {
 
     /// A batch with a ring; `None` where there is none to be had.
     fn batch() -> Option<Batch> {
-        let batch = Batch::new(true);
-        if batch.ring.is_refused() {
-            eprintln!("skipped: io_uring is not to be had here");
-            return None;
-        }
-        Some(batch)
+        Batch::open()
+            .inspect_err(|error| eprintln!("skipped: io_uring is not to be had here ({error})"))
+            .ok()
     }
 
     fn pairs(count: usize) -> Vec<(UnixStream, UnixStream)> {
@@ -152,8 +153,7 @@ mod tests {
 
     #[test]
     fn without_leave_everybody_sends_for_himself() {
-        let mut batch = Batch::new(false);
-        assert!(batch.ring.is_refused());
+        let mut batch = Batch::default();
         let (near, far) = UnixStream::pair().expect("a pair of sockets");
         batch.send([Some((near.as_fd(), &b"text"[..])); LEAST].into_iter());
         assert_eq!(batch.outcome(0), None);

@@ -4,7 +4,7 @@
 //! processes that ask for one, they end at once and not under load. It is never closed before the process ends: that would
 //! interrupt whatever the thread that opened it waits for at the time (EINTR, where the wait has a timeout).
 #![allow(unsafe_code)]
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::mem::ManuallyDrop;
 use std::os::fd::AsRawFd;
 
@@ -14,23 +14,18 @@ use rustix::net::SendFlags;
 
 use super::{Message, Outcome, ROOM};
 
+/// By default none, which tries nothing.
+#[derive(Default)]
 pub struct Ring(Option<ManuallyDrop<Box<IoUring>>>);
 
 impl Ring {
-    pub fn new(allowed: bool) -> Ring {
-        let open = || {
-            // Without the flag, which is of Linux 5.19, the kernel would interrupt us for what we wait for anyway.
-            let mut builder = IoUring::builder();
-            builder.setup_coop_taskrun().dontfork();
-            builder.build(ROOM as u32).ok()
-        };
-        let ring = allowed.then(open).flatten();
-        Ring(ring.map(|ring| ManuallyDrop::new(Box::new(ring))))
-    }
-
-    #[cfg(test)]
-    pub fn is_refused(&self) -> bool {
-        self.0.is_none()
+    /// Errors: the kernel is too old, or a policy forbids it.
+    pub fn open() -> io::Result<Ring> {
+        // Without the flag, which is of Linux 5.19, the kernel would interrupt us for what we wait for anyway.
+        let mut builder = IoUring::builder();
+        builder.setup_coop_taskrun().dontfork();
+        let ring = builder.build(ROOM as u32)?;
+        Ok(Ring(Some(ManuallyDrop::new(Box::new(ring)))))
     }
 
     /// `ROOM` messages at most. Appends what became of each; `None`: it was not tried.

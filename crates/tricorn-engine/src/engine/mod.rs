@@ -197,15 +197,16 @@ impl Engine {
             })
             .collect();
         let now_ns = clock::now_ns();
+        let (batch, notices) = batch_for(&config);
         let core = Core {
             config: config.clone(),
             poller: poller.clone(),
             tick: tick.clone(),
             pool: Pool::default(),
-            batch: Batch::new(config.io_uring),
+            batch,
             budget: Budget::new(config.worker_buffer_memory),
             ready: VecDeque::new(),
-            notices: Vec::new(),
+            notices,
             stamp: Stamp::new(&config.server),
             familiar: Familiar::default(),
             now_ns,
@@ -391,6 +392,18 @@ impl Engine {
     pub fn connections(&self) -> usize {
         self.lock().table.len()
     }
+}
+
+/// And what there is to say about it.
+fn batch_for(config: &EngineConfig) -> (Batch, Vec<Notice>) {
+    if !config.io_uring {
+        return (Batch::default(), Vec::new());
+    }
+    let (batch, outcome) = match Batch::open() {
+        Ok(batch) => (batch, Ok(())),
+        Err(error) => (Batch::default(), Err(error)),
+    };
+    (batch, vec![Notice::Batches(outcome)])
 }
 
 impl Inner {

@@ -162,6 +162,18 @@ impl Station {
                     ("Cannot accept a connection: %s", error.to_string()),
                 )?;
             }
+            Notice::Batches(Ok(())) => {
+                log.call_method1("debug", ("Answers that leave together leave by io_uring",))?;
+            }
+            Notice::Batches(Err(error)) => {
+                log.call_method1(
+                    "debug",
+                    (
+                        "Each answer is sent on its own, io_uring is not to be had: %s",
+                        error.to_string(),
+                    ),
+                )?;
+            }
         }
         Ok(())
     }

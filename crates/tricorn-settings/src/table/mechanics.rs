@@ -30,7 +30,7 @@ pub(super) const SERVER_MECHANICS: &[Setting] = &[
     Setting::new("sendfile", Bool, UNSET).flags(&["--no-sendfile"]).action(StoreFalse)
         .help("Whether files are sent with sendfile(); unset, the variable SENDFILE decides, and without it they are."),
     Setting::new("io_uring", Bool, truth(true)).flags(&["--no-io-uring"]).action(StoreFalse).own()
-        .help("Send small answers of several clients by one system call where the system allows io_uring (Linux 5.19; many containers forbid it). Without it each answer is sent by a call of its own, which costs a few hundredths more CPU."),
+        .help("Send small answers of several clients by one system call where the system allows io_uring (Linux 5.19; many containers forbid it). Without it each answer is sent by a call of its own, which costs a few hundredths more CPU. Each worker says at its start which it is (level `debug`)."),
     Setting::new("reuse_port", Bool, truth(false)).flags(&["--reuse-port"])
         .help("Each worker binds its own listener using SO_REUSEPORT."),
     Setting::new("chdir", Directory, computed("the current directory")).flags(&["--chdir"])
