@@ -13,6 +13,7 @@ mod grammar;
 pub mod h1;
 pub mod head;
 mod lines;
+mod patience;
 pub mod policy;
 pub mod reject;
 pub mod response;
@@ -21,6 +22,7 @@ pub mod ws;
 
 pub use bytes::{hash, places, same};
 pub use head::{Field, Framing, Head, Known, Scheme, Span, is_secret};
+pub use patience::Patience;
 pub use policy::{HeaderMap, PeerTrust, Policy};
 pub use reject::{AppFault, Reject, RejectKind};
 pub use trust::AddrList;

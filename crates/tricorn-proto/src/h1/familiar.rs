@@ -12,6 +12,7 @@ use wide::u8x16;
 use crate::grammar::BLOCK;
 use crate::head::{Field, Known, is_secret};
 use crate::lines::FieldLine;
+use crate::patience::Patience;
 
 /// The longest name that is kept, with the colon and the blank behind it: that of nearly all names there are.
 const LONGEST: usize = 32;
@@ -24,10 +25,6 @@ const CRLF: &[u8] = b"\r\n";
 /// So many heads in a row have to be strange before the next one is learned: peers that take turns would be learned
 /// anew with each head otherwise, which costs more than it saves.
 const PATIENCE: u8 = 8;
-/// So many values in a row have to be others before the newest is kept, and twice as many the next time, up to the most:
-/// what is another with each head would be kept anew all the time otherwise.
-const FIRST_PATIENCE: u8 = 4;
-const LAST_PATIENCE: u8 = 128;
 
 /// One for all connections of an engine, and for one policy.
 #[derive(Clone, Debug, Default)]
@@ -52,9 +49,8 @@ struct Line {
     /// Equal to `start` where the value is not kept.
     end: u32,
     field: Field,
-    /// Values in a row that were others.
-    misses: u8,
-    patience: u8,
+    /// With the value that is kept.
+    patience: Patience,
 }
 
 /// What came of familiar lines; a bit for each of them, the lowest for the first one.
@@ -124,8 +120,7 @@ impl Familiar {
                 }
                 _ => break,
             }
-            known.misses = known.misses.saturating_add(1);
-            if known.misses >= known.patience {
+            if known.patience.miss() {
                 taken.due |= 1 << count;
             }
         }
@@ -154,8 +149,7 @@ impl Familiar {
             start: end,
             end,
             field,
-            misses: 0,
-            patience: FIRST_PATIENCE,
+            patience: Patience::default(),
         });
         self.telling |= u64::from(tells) << index;
         self.hold(index, bytes, field);
@@ -165,8 +159,7 @@ impl Familiar {
     /// The line at the place `index`, whose name `field` has, comes with another value from now on, if that can be kept.
     pub(super) fn keep(&mut self, index: usize, bytes: &[u8], field: Field) {
         if let Some(known) = self.lines.get_mut(index) {
-            known.misses = 0;
-            known.patience = known.patience.saturating_mul(2).min(LAST_PATIENCE);
+            known.patience.renew();
             self.hold(index, bytes, field);
         }
     }
@@ -252,7 +245,7 @@ fn again(
     let distance = (*at as u32).wrapping_sub(from);
     let lines = &mut lines[..count];
     fields.extend(lines.iter_mut().map(|line| {
-        line.misses = 0;
+        line.patience.hit();
         line.field.moved(distance)
     }));
     if let Some(last) = lines.last() {

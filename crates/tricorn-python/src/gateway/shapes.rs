@@ -13,7 +13,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 use tricorn_engine::{Exchange, Peer};
-use tricorn_proto::{Head, places, same};
+use tricorn_proto::{Head, Patience, places, same};
 
 use super::cache::{NameKind, Names, Target, VALUE_MAX, Values};
 use super::environ::{Parts, copy, set};
@@ -30,10 +30,6 @@ const MOST_NAMES: usize = 48;
 const ALL: u64 = u64::MAX >> (u64::BITS as usize - MOST_NAMES);
 /// A longer name is no common client's.
 const LONGEST_NAME: usize = 64;
-/// A kept value that was wrong this often in a row gives way to the newest, the first time; then twice as often is needed,
-/// up to the most, or what is another with each request would be kept anew all the time.
-const FIRST_PATIENCE: u8 = 4;
-const LAST_PATIENCE: u8 = 128;
 
 struct Field {
     spelled: Box<[u8]>,
@@ -41,8 +37,7 @@ struct Field {
     kind: NameKind,
     /// The bytes of what the template has for it; `None` where nothing is kept.
     kept: Option<Box<[u8]>>,
-    misses: u8,
-    patience: u8,
+    patience: Patience,
 }
 
 struct Shape {
@@ -252,8 +247,7 @@ impl Shape {
                 key: key.unbind(),
                 kind,
                 kept: None,
-                misses: 0,
-                patience: FIRST_PATIENCE,
+                patience: Patience::default(),
             });
         }
         Ok(Some(Shape {
@@ -339,7 +333,7 @@ impl Shape {
             );
             let key = known.key.bind(py);
             if known.kept.as_deref().is_some_and(|kept| same(kept, bytes)) {
-                known.misses = 0;
+                known.patience.hit();
                 self.held |= same_again & bit;
                 if refill.fields & bit != 0 {
                     set(environ, key, &values.of(py, bytes)?)?;
@@ -355,10 +349,8 @@ impl Shape {
             }
             let value = values.of(py, bytes)?;
             set(environ, key, &value)?;
-            known.misses += 1;
-            if known.misses >= known.patience {
-                known.misses = 0;
-                known.patience = known.patience.saturating_mul(2).min(LAST_PATIENCE);
+            if known.patience.miss() {
+                known.patience.renew();
                 set(self.template.bind(py), key, &value)?;
                 known.kept = Some(bytes.into());
                 self.held = self.held & !bit | same_again & bit;

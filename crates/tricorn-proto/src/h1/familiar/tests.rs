@@ -149,7 +149,7 @@ fn values_that_always_differ_are_kept_ever_more_rarely() {
     }
     let gaps: Vec<i32> = kept.windows(2).map(|pair| pair[1] - pair[0]).collect();
     assert!(gaps.is_sorted() && gaps.len() < 25, "{gaps:?}");
-    assert_eq!(gaps.last(), Some(&i32::from(LAST_PATIENCE)));
+    assert_eq!(gaps.last(), Some(&i32::from(Patience::LAST)));
 }
 
 #[test]
