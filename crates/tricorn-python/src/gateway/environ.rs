@@ -14,7 +14,9 @@ use tricorn_proto::{Head, Reject, RejectKind, Scheme};
 
 use super::cache::{NameKind, Names, Ports, Target, Targets, Values, environ_key};
 use super::kit::Lease;
-use super::refill::{ADDRESS, INPUT, METHOD, PROTOCOL, Refill, SOCKET, TARGET, tells_changes};
+use super::refill::{
+    ADDRESS, INPUT, METHOD, PROTOCOL, Places, Refill, SOCKET, TARGET, tells_changes,
+};
 use super::response::OwnedField;
 use super::shapes::{Shapes, own_line};
 use super::template::Arrival;
@@ -115,53 +117,15 @@ impl EnvironBuilder {
                 self.template(py, exchange)?
             }
         };
-        if refill.lacks & INPUT != 0 {
-            set(&environ, intern!(py, "wsgi.input"), parts.input)?;
-            set(&environ, intern!(py, "wsgi.early_hints"), parts.early_hints)?;
-        }
-        if refill.lacks & SOCKET != 0 {
-            set(&environ, intern!(py, "gunicorn.socket"), parts.socket)?;
-        }
-        if refill.lacks & METHOD != 0 {
-            let method = self.values.of(py, head.method())?;
-            set(&environ, intern!(py, "REQUEST_METHOD"), &method)?;
-        }
-        if refill.lacks & PROTOCOL != 0 {
-            let protocol = self.values.of(py, protocol(head.version).as_bytes())?;
-            set(&environ, intern!(py, "SERVER_PROTOCOL"), &protocol)?;
-        }
+        self.own(&environ, head, parts, refill.lacks)?;
         let address = self.peer(py, &environ, exchange.peer(), refill.lacks & ADDRESS != 0)?;
-        match fields {
-            _ if has_fields => {}
-            Some(fields) => {
-                let fields = fields
-                    .iter()
-                    .map(|(name, value)| (name.as_slice(), value.as_slice()));
-                self.fields(py, &environ, fields)?;
-            }
-            None => {
-                let fields = head
-                    .fields
-                    .iter()
-                    .map(|field| (head.slice(field.name), head.slice(field.value)));
-                self.fields(py, &environ, fields)?;
-            }
+        if !has_fields {
+            self.all_fields(&environ, head, fields)?;
         }
         if let ListenerInfo::Unix(path) = &**exchange.listener() {
-            let host = match fields {
-                Some(fields) => fields
-                    .iter()
-                    .rfind(|(name, _)| name.eq_ignore_ascii_case(b"host"))
-                    .map(|(_, value)| value.as_slice()),
-                None => head.field(b"host"),
-            };
-            self.unix_server(
-                py,
-                &environ,
-                path.as_os_str().as_encoded_bytes(),
-                host,
-                head,
-            )?;
+            let host = host(head, fields);
+            let path = path.as_os_str().as_encoded_bytes();
+            self.unix_server(py, &environ, path, host, head)?;
         }
         let target = match refill.lacks & TARGET {
             0 => None,
@@ -181,16 +145,68 @@ impl EnvironBuilder {
             && let Some(length) = exchange.body_len()
         {
             let mut digits = itoa::Buffer::new();
-            set(
-                &environ,
-                intern!(py, "CONTENT_LENGTH"),
-                &latin1(py, digits.format(length).as_bytes())?,
-            )?;
+            let digits = latin1(py, digits.format(length).as_bytes())?;
+            set(&environ, intern!(py, "CONTENT_LENGTH"), &digits)?;
             // The template has no such key.
             refill.serial = 0;
         }
         refill.seal(&environ);
         Ok(environ)
+    }
+
+    /// Of the head, or those that a hook has left.
+    fn all_fields(
+        &self,
+        environ: &Bound<'_, PyDict>,
+        head: &Head,
+        changed: Option<&[OwnedField]>,
+    ) -> PyResult<()> {
+        let py = environ.py();
+        match changed {
+            Some(fields) => {
+                let pairs = fields.iter();
+                self.fields(
+                    py,
+                    environ,
+                    pairs.map(|(name, value)| (&name[..], &value[..])),
+                )
+            }
+            None => {
+                let pairs = head.fields.iter();
+                let slices = |field: &tricorn_proto::Field| {
+                    (head.slice(field.name), head.slice(field.value))
+                };
+                self.fields(py, environ, pairs.map(slices))
+            }
+        }
+    }
+
+    /// What the environ `lacks` of the request's own: objects of its kit, method and version.
+    #[inline(always)]
+    fn own<'py>(
+        &self,
+        environ: &Bound<'py, PyDict>,
+        head: &Head,
+        parts: &Parts<'_, 'py>,
+        lacks: Places,
+    ) -> PyResult<()> {
+        let py = environ.py();
+        if lacks & INPUT != 0 {
+            set(environ, intern!(py, "wsgi.input"), parts.input)?;
+            set(environ, intern!(py, "wsgi.early_hints"), parts.early_hints)?;
+        }
+        if lacks & SOCKET != 0 {
+            set(environ, intern!(py, "gunicorn.socket"), parts.socket)?;
+        }
+        if lacks & METHOD != 0 {
+            let method = self.values.of(py, head.method())?;
+            set(environ, intern!(py, "REQUEST_METHOD"), &method)?;
+        }
+        if lacks & PROTOCOL != 0 {
+            let protocol = self.values.of(py, protocol(head.version).as_bytes())?;
+            set(environ, intern!(py, "SERVER_PROTOCOL"), &protocol)?;
+        }
+        Ok(())
     }
 
     /// The request is over: its environ may serve the next one.
@@ -428,6 +444,16 @@ impl EnvironBuilder {
         }
         Ok(target)
     }
+}
+
+/// The value of Host; the last one where a hook has made several.
+fn host<'a>(head: &'a Head, changed: Option<&'a [OwnedField]>) -> Option<&'a [u8]> {
+    let Some(fields) = changed else {
+        return head.field(b"host");
+    };
+    let mut fields = fields.iter().rev();
+    let (_, value) = fields.find(|(name, _)| name.eq_ignore_ascii_case(b"host"))?;
+    Some(value)
 }
 
 fn flag(py: Python<'_>, value: bool) -> Bound<'_, PyAny> {
