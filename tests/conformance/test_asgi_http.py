@@ -243,6 +243,23 @@ def test_pipelined_requests_are_answered_in_order(asgi):
             assert client.read_response().body == bytes([65 + number]) * size
 
 
+@pytest.mark.parametrize("size", [16_384, 16_385, 65_536, 65_537, 131_072, 300_000])
+def test_a_request_behind_a_large_body_is_not_part_of_it(asgi, size):
+    """Whatever is read together with the end of the body."""
+    body = bytes(range(256)) * (size // 256) + b"!" * (size % 256)
+    with asgi.connect() as client:
+        for behind in (b"x", b"y" * 20_000, b"z" * 100_000):
+            first = request_bytes("POST", "/echo", body=body)
+            second = request_bytes("POST", "/echo", body=behind)
+            # The head alone, most of the body, and the rest with the next request.
+            client.send(first[: -size + 100])
+            client.send(first[-size + 100 : -70])
+            client.send(first[-70:] + second + request_bytes("GET", "/pid"))
+            assert client.read_response().body == body
+            assert client.read_response().body == behind
+            assert client.read_response().body.isdigit()
+
+
 def test_a_slow_answer_is_not_overtaken_on_its_connection(asgi, mark):
     with asgi.connect() as client:
         client.send(request_bytes("GET", f"/held?mark={mark}") + request_bytes("GET", "/pid"))

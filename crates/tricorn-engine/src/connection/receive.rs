@@ -11,11 +11,16 @@ use super::{CONTINUE, Collecting, Connection, Fate, LINGER_BYTES, Parts, Phase, 
 use crate::engine::Core;
 use crate::exchange::{BodyError, StreamStep};
 use crate::notice::Notice;
+use crate::pool::Pool;
 use crate::table::NEVER;
 
 /// Room for a head in the buffer of a whole upload, and for a byte behind it: a read that leaves some room free has taken
 /// all that was there, and needs no second one.
 const AHEAD_OF_UPLOAD: usize = 4 * 1024;
+
+/// A body that is read while the application runs is read in such pieces, or somewhat larger ones. Each costs a call into Python and, over
+/// ASGI, a message.
+const STREAMED_PIECE: u64 = 64 * 1024;
 
 impl Connection {
     pub fn on_readable(&mut self, core: &mut Core) -> Fate {
@@ -238,7 +243,7 @@ impl Connection {
                     if !out.is_empty() {
                         return Ok(StreamStep::Data);
                     }
-                    match self.receive(core) {
+                    match self.receive_streamed(core, decoder, out) {
                         Ok(0) => {
                             self.read_closed = true;
                             return Err(BodyError::Disconnected);
@@ -246,6 +251,8 @@ impl Connection {
                         Ok(_) | Err(Errno::INTR) => {}
                         Err(Errno::AGAIN) => {
                             self.readable = false;
+                            // A peer that is slow holds no memory meanwhile.
+                            core.pool.put_body(out);
                             return Ok(StreamStep::Wait);
                         }
                         Err(_) => {
@@ -258,18 +265,54 @@ impl Connection {
         }
     }
 
+    /// One read for the decoder. What can only be data of a large body goes straight to `out`, which is empty.
+    fn receive_streamed(
+        &mut self,
+        core: &mut Core,
+        decoder: &mut BodyDecoder,
+        out: &mut Vec<u8>,
+    ) -> Result<usize, Errno> {
+        let left = decoder.remaining().unwrap_or(0);
+        if left <= Pool::BUFFER as u64 || self.consumed < self.input.len() {
+            return self.receive(core);
+        }
+        // A read that leaves the last byte free has taken all that was there.
+        let wanted = left.min(STREAMED_PIECE) as usize + 1;
+        if out.capacity() < wanted {
+            *out = core.pool.take_large(wanted);
+        }
+        let room = out.capacity();
+        let count = receive_into(&self.socket, out)?;
+        self.readable = count == room || self.peer_closed;
+        self.begun_at = None;
+        self.input.clear();
+        self.consumed = 0;
+        if count as u64 > left {
+            // The next request.
+            self.input.extend_from_slice(&out[left as usize..]);
+            out.truncate(left as usize);
+        }
+        decoder.skip(out.len() as u64);
+        Ok(count)
+    }
+
     /// Throws away what the application left of the body, as far as it is here already. True when that was all.
     pub fn skip_body(&mut self, core: &mut Core, decoder: &mut BodyDecoder) -> bool {
-        let mut skipped = 0;
+        let (mut skipped, mut out) = (0, Vec::new());
+        let mut ended = false;
         while !self.dead && skipped <= LINGER_BYTES {
-            let mut out = Vec::new();
+            out.clear();
             match self.read_streamed(core, decoder, &mut out) {
                 Ok(StreamStep::Data) => skipped += out.len(),
-                Ok(StreamStep::End(_)) => return true,
-                Ok(StreamStep::Wait) | Err(_) => return false,
+                Ok(StreamStep::End(_)) => {
+                    ended = true;
+                    break;
+                }
+                Ok(StreamStep::Wait) | Err(_) => break,
             }
         }
-        false
+        core.pool.put_body(&mut out);
+        ended
     }
 }
 

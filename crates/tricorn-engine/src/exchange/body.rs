@@ -207,6 +207,8 @@ impl Exchange {
         let engine = self.engine.clone();
         let begun = !matches!(self.parts.response, Response::Unbegun);
         let key = self.parts.course.key;
+        // Behind a body of known length come no trailers.
+        let counted = matches!(self.parts.head.framing, Framing::Length(_));
         let Body::Streamed(stream) = &mut self.parts.body else {
             return Ok(None);
         };
@@ -235,6 +237,7 @@ impl Exchange {
             StreamStep::Data => {
                 stream.received += stream.surplus.len() as u64;
                 within_limit(stream.received, &engine.config).map_err(BodyError::Reject)?;
+                stream.ended = counted && stream.decoder.remaining() == Some(0);
                 Ok(None)
             }
             StreamStep::End(trailers) => {

@@ -250,6 +250,7 @@ impl Exchange {
                 connection.unread =
                     !stream.ended && !connection.skip_body(core, &mut stream.decoder);
                 keep_alive &= !connection.unread;
+                core.pool.put_body(&mut stream.surplus);
             }
             // The next request of the connection may need them.
             core.pool.put_parts(parts);
