@@ -18,8 +18,8 @@ use crate::table::NEVER;
 /// all that was there, and needs no second one.
 const AHEAD_OF_UPLOAD: usize = 4 * 1024;
 
-/// A body that is read while the application runs is read in such pieces, or somewhat larger ones. Each costs a call into Python and, over
-/// ASGI, a message.
+/// A body that is read while the application runs is read in such pieces, or somewhat larger ones. Each costs a call into
+/// Python and, over ASGI, a message.
 const STREAMED_PIECE: u64 = 64 * 1024;
 
 impl Connection {
