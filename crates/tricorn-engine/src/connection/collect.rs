@@ -5,7 +5,7 @@ use rustix::io::Errno;
 use tricorn_proto::h1::{BodyDecoder, BodyStep};
 use tricorn_proto::{Framing, Reject, RejectKind};
 
-use super::receive::receive_into;
+use super::receive::receive_data;
 use super::{Connection, Parts, Phase, within_limit};
 use crate::config::EngineConfig;
 use crate::engine::Core;
@@ -117,21 +117,13 @@ impl Connection {
             // The head came alone, into the buffer for all of it.
             let end = self.input.len();
             parts.store = take_over(&mut self.input, end, end..end, &mut core.pool);
-            self.consumed = 0;
         }
         make_room(&mut core.pool, &mut parts.store, 0, left, memory);
         let data = parts.store.memory_mut();
         let start = data.len();
-        let room = data.capacity() - start;
-        let count = receive_into(&self.socket, data)?;
-        self.readable = count == room || self.peer_closed;
-        // What lies behind the body is the next request.
-        if count as u64 > left {
-            self.input.clear();
-            self.consumed = 0;
-            self.input.extend_from_slice(&data[start + left as usize..]);
-            data.truncate(start + left as usize);
-        }
+        self.consumed = 0;
+        let (count, is_full) = receive_data(&self.socket, data, left, &mut self.input)?;
+        self.readable = is_full || self.peer_closed;
         body.skip((data.len() - start) as u64);
         Ok(count)
     }

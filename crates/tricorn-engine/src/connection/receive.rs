@@ -281,17 +281,10 @@ impl Connection {
         if out.capacity() < wanted {
             *out = core.pool.take_large(wanted);
         }
-        let room = out.capacity();
-        let count = receive_into(&self.socket, out)?;
-        self.readable = count == room || self.peer_closed;
         self.begun_at = None;
-        self.input.clear();
         self.consumed = 0;
-        if count as u64 > left {
-            // The next request.
-            self.input.extend_from_slice(&out[left as usize..]);
-            out.truncate(left as usize);
-        }
+        let (count, is_full) = receive_data(&self.socket, out, left, &mut self.input)?;
+        self.readable = is_full || self.peer_closed;
         decoder.skip(out.len() as u64);
         Ok(count)
     }
@@ -299,24 +292,42 @@ impl Connection {
     /// Throws away what the application left of the body, as far as it is here already. True when that was all.
     pub fn skip_body(&mut self, core: &mut Core, decoder: &mut BodyDecoder) -> bool {
         let (mut skipped, mut out) = (0, Vec::new());
-        let mut ended = false;
-        while !self.dead && skipped <= LINGER_BYTES {
+        let ended = loop {
+            if self.dead || skipped > LINGER_BYTES {
+                break false;
+            }
             out.clear();
             match self.read_streamed(core, decoder, &mut out) {
                 Ok(StreamStep::Data) => skipped += out.len(),
-                Ok(StreamStep::End(_)) => {
-                    ended = true;
-                    break;
-                }
-                Ok(StreamStep::Wait) | Err(_) => break,
+                Ok(StreamStep::End(_)) => break true,
+                Ok(StreamStep::Wait) | Err(_) => break false,
             }
-        }
+        };
         core.pool.put_body(&mut out);
         ended
     }
 }
 
-pub(super) fn receive_into(socket: &OwnedFd, buffer: &mut Vec<u8>) -> Result<usize, Errno> {
+/// One read, behind what `data` has, where `left` bytes of a body may come: what lies behind them is the next request, and is
+/// all that `input` has then. Returns how many bytes came, and whether they have taken all the room there was.
+pub(super) fn receive_data(
+    socket: &OwnedFd,
+    data: &mut Vec<u8>,
+    left: u64,
+    input: &mut Vec<u8>,
+) -> Result<(usize, bool), Errno> {
+    let (start, room) = (data.len(), data.capacity() - data.len());
+    input.clear();
+    let count = receive_into(socket, data)?;
+    if count as u64 > left {
+        let end = start + left as usize;
+        input.extend_from_slice(&data[end..]);
+        data.truncate(end);
+    }
+    Ok((count, count == room))
+}
+
+fn receive_into(socket: &OwnedFd, buffer: &mut Vec<u8>) -> Result<usize, Errno> {
     let (count, _) = rustix::net::recv(
         socket,
         rustix::buffer::spare_capacity(buffer),
