@@ -89,6 +89,7 @@ SCENARIOS = [
         floor=True,
         targets={RIVALS: 1.3, FAST: 1.8, "granian": 2.4, GTHREAD: 15},
     ),
+    Scenario("kinds", "hello, browsers of four kinds in turn", HELLO, script="kinds", floor=True),
     Scenario("pipeline16", "hello, 16 requests pipelined", HELLO, script="pipeline16", floor=True),
     Scenario("conn1", "hello, 1 connection", HELLO, connections=1, floor=True),
     Scenario(

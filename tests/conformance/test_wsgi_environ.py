@@ -268,11 +268,16 @@ def test_one_byte_makes_another_value_and_another_name(lasting_app, length):
 
 @pytest.mark.servers("tricorn")
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="CPython does not say when a dict was changed")
-def test_an_environ_that_nobody_touched_serves_again(lasting_app):
-    """To copy and to free one costs a tenth of a quick request."""
+@pytest.mark.parametrize("kinds", [1, 4])
+def test_an_environ_that_nobody_touched_serves_again(lasting_app, kinds):
+    """To copy and to free one costs a tenth of a quick request. Clients of several kinds may take turns."""
     with lasting_app.connect() as client:
-        # Each thread has its own, and knows its client after a few requests.
-        assert any(json.loads(client.request("GET", "/aged").body) for _ in range(60))
+
+        def aged(kind):
+            return json.loads(client.request("GET", "/aged", [("X" * (kind + 1), "")]).body)
+
+        # Each thread has its own, and knows its clients after a few requests.
+        assert all(map(any, zip(*([aged(kind) for kind in range(kinds)] for _ in range(60)), strict=True)))
 
 
 @pytest.mark.servers("tricorn")

@@ -15,7 +15,7 @@ use tricorn_proto::{Head, Reject, RejectKind, Scheme};
 use super::cache::{NameKind, Names, Ports, Target, Targets, Values, environ_key};
 use super::kit::Lease;
 use super::refill::{
-    ADDRESS, INPUT, METHOD, PROTOCOL, Places, Refill, SOCKET, TARGET, tells_changes,
+    ADDRESS, INPUT, METHOD, PROTOCOL, Places, Refills, SOCKET, TARGET, tells_changes,
 };
 use super::response::OwnedField;
 use super::shapes::{Shapes, own_line};
@@ -90,13 +90,13 @@ impl EnvironBuilder {
         })
     }
 
-    /// The environ of a request. `refill`: of the kit that has the parts; `fields`: instead of the head's, when a hook has
+    /// The environ of a request. `refills`: of the kit that has the parts; `fields`: instead of the head's, when a hook has
     /// changed them.
     pub fn build<'py>(
         &self,
         py: Python<'py>,
         exchange: &Exchange,
-        (parts, refill): (&Parts<'_, 'py>, &mut Refill),
+        (parts, refills): (&Parts<'_, 'py>, &mut Refills),
         fields: Option<&[OwnedField]>,
     ) -> Result<Bound<'py, PyDict>, EnvironError> {
         let head = exchange.head();
@@ -104,19 +104,21 @@ impl EnvironBuilder {
             Some(_) => None,
             None => {
                 let caches = (&self.names, &self.values);
-                self.shapes.environ(exchange, caches, (parts, refill), || {
-                    self.template(py, exchange)
-                })?
+                self.shapes
+                    .environ(exchange, caches, (parts, refills), || {
+                        self.template(py, exchange)
+                    })?
             }
         };
         let has_fields = shaped.is_some();
         let environ = match shaped {
             Some(environ) => environ,
             None => {
-                refill.disown(own_line(head));
+                refills.disown(py, own_line(head));
                 self.template(py, exchange)?
             }
         };
+        let refill = refills.current();
         self.own(&environ, head, parts, refill.lacks)?;
         let address = self.peer(py, &environ, exchange.peer(), refill.lacks & ADDRESS != 0)?;
         if !has_fields {
@@ -211,9 +213,9 @@ impl EnvironBuilder {
 
     /// The request is over: its environ may serve the next one.
     #[inline]
-    pub fn keep(&self, py: Python<'_>, refill: &mut Refill, environ: Py<PyDict>) {
+    pub fn keep(&self, py: Python<'_>, refills: &mut Refills, environ: Py<PyDict>) {
         if self.refills {
-            refill.keep(py, environ, |serial, environ| {
+            refills.keep(py, environ, |serial, environ| {
                 self.shapes.scrub(serial, environ)
             });
         }

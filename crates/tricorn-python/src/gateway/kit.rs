@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 
 use super::environ::Parts;
 use super::input::Input;
-use super::refill::Refill;
+use super::refill::Refills;
 use super::response::{Response, Waits};
 use super::socket::ConnectionSocket;
 use super::start_response::{early_hints_of, start_response_of, write_of};
@@ -21,7 +21,7 @@ pub struct Kit {
     pub early_hints: Py<PyAny>,
     pub input: Py<PyAny>,
     pub socket: Py<ConnectionSocket>,
-    pub refill: Refill,
+    pub refills: Refills,
     lease: Lease,
     /// It has served before, so it is likely to serve again.
     proven: bool,
@@ -57,15 +57,15 @@ impl Kit {
             input: input.unbind(),
             socket: socket.unbind(),
             response: response.unbind(),
-            refill: Refill::default(),
+            refills: Refills::default(),
             lease: Lease::default(),
             proven: false,
         }))
     }
 
-    /// What an environ gets of it, and where that is filled again.
+    /// What an environ gets of it, and those that may be filled again.
     #[inline]
-    pub fn parts<'a, 'py>(&'a mut self, py: Python<'py>) -> (Parts<'a, 'py>, &'a mut Refill) {
+    pub fn parts<'a, 'py>(&'a mut self, py: Python<'py>) -> (Parts<'a, 'py>, &'a mut Refills) {
         let parts = Parts {
             input: self.input.bind(py),
             early_hints: self.early_hints.bind(py),
@@ -73,7 +73,7 @@ impl Kit {
             // Whoever serves for the first time may be kept by the application.
             lease: Some(&self.lease).filter(|_| self.proven),
         };
-        (parts, &mut self.refill)
+        (parts, &mut self.refills)
     }
 
     /// After the request: the kit again, ready for the next one, or `None` when somebody kept a part of it.
@@ -89,7 +89,7 @@ impl Kit {
 
     /// Nobody but the kit holds any part of it, `write` apart: that one is the response's to look after.
     fn is_free(&self) -> bool {
-        let kept = ffi::Py_ssize_t::from(self.refill.is_kept());
+        let kept = self.refills.kept() as ffi::Py_ssize_t;
         let lent = self.lease.get() + kept;
         references(&self.response) == OWN_REFERENCES
             && references(&self.start_response) == 1

@@ -23,7 +23,7 @@ pub const METHOD: Places = 1 << 4;
 /// SERVER_PROTOCOL.
 pub const PROTOCOL: Places = 1 << 5;
 
-/// A kit's environ, and what is known of it. It stays where it is from request to request: to move it about would cost as
+/// An environ, and what is known of it. It stays where it is from request to request: to move it about would cost as
 /// much as to fill the dict.
 #[derive(Default)]
 pub struct Refill {
@@ -48,16 +48,9 @@ pub struct Refill {
 impl Refill {
     /// For an environ from a template that is no shape's, and has nothing of a request. `line`: what it lacks of the request
     /// line, target apart.
-    pub fn disown(&mut self, line: Places) {
+    fn disown(&mut self, line: Places) {
         *self = Refill::default();
         self.lacks = INPUT | SOCKET | ADDRESS | TARGET | line;
-    }
-
-    /// The dict, if it was filled from the template of that serial.
-    #[inline]
-    pub fn take<'py>(&mut self, py: Python<'py>, serial: u64) -> Option<Bound<'py, PyDict>> {
-        let environ = self.environ.take()?;
-        (self.serial == serial).then(|| environ.into_bound(py))
     }
 
     /// For a fresh copy of the template of that serial.
@@ -75,7 +68,7 @@ impl Refill {
 
     /// The request is over. `scrub`: takes the secrets out of an environ of that serial, or says that it cannot.
     #[inline]
-    pub fn keep(
+    fn keep(
         &mut self,
         py: Python<'_>,
         environ: Py<PyDict>,
@@ -87,11 +80,84 @@ impl Refill {
             && (!self.secret || scrub(self.serial, environ.bind(py)));
         self.environ = untouched.then_some(environ);
     }
+}
 
-    /// Does it hold a dict, and by it the parts of the kit?
+/// So many kinds of clients may take turns; a waiting environ takes some 2 KiB.
+const ROOM: usize = 8;
+
+/// A kit's environs, of as many shapes.
+#[derive(Default)]
+pub struct Refills {
+    places: [Refill; ROOM],
+    /// The place of the request at hand, or of the last one.
+    current: usize,
+    /// The next one to give way.
+    oldest: usize,
+    /// Places in which an environ waits.
+    kept: usize,
+}
+
+impl Refills {
+    /// The place of the request at hand.
     #[inline]
-    pub fn is_kept(&self) -> bool {
-        self.environ.is_some()
+    pub fn current(&mut self) -> &mut Refill {
+        &mut self.places[self.current]
+    }
+
+    /// The place for a request whose template has that serial, which is current from now on, and its environ if there is one.
+    #[inline]
+    pub fn take<'py>(
+        &mut self,
+        py: Python<'py>,
+        serial: u64,
+    ) -> (&mut Refill, Option<Bound<'py, PyDict>>) {
+        if self.places[self.current].serial != serial {
+            self.turn_to(serial);
+        }
+        let refill = &mut self.places[self.current];
+        let environ = refill.environ.take();
+        self.kept -= usize::from(environ.is_some());
+        let is_own = refill.serial == serial;
+        (
+            refill,
+            environ
+                .filter(|_| is_own)
+                .map(|environ| environ.into_bound(py)),
+        )
+    }
+
+    #[inline(never)]
+    fn turn_to(&mut self, serial: u64) {
+        let place = self.places.iter().position(|place| place.serial == serial);
+        self.current = place.unwrap_or_else(|| {
+            self.oldest = (self.oldest + 1) % ROOM;
+            self.oldest
+        });
+    }
+
+    /// For an environ from a template that is no shape's. `line`: what it lacks of the request line.
+    pub fn disown(&mut self, py: Python<'_>, line: Places) {
+        let (refill, _) = self.take(py, 0);
+        refill.disown(line);
+    }
+
+    /// The request is over, see [`Refill::keep`].
+    #[inline]
+    pub fn keep(
+        &mut self,
+        py: Python<'_>,
+        environ: Py<PyDict>,
+        scrub: impl FnOnce(u64, &Bound<'_, PyDict>) -> bool,
+    ) {
+        let refill = &mut self.places[self.current];
+        refill.keep(py, environ, scrub);
+        self.kept += usize::from(refill.environ.is_some());
+    }
+
+    /// Environs that wait, each of which holds the parts of the kit.
+    #[inline]
+    pub fn kept(&self) -> usize {
+        self.kept
     }
 }
 

@@ -18,12 +18,14 @@ use tricorn_proto::{Head, Patience, places, same};
 use super::cache::{NameKind, Names, Target, VALUE_MAX, Values};
 use super::environ::{Parts, copy, set};
 use super::kit::Lease;
-use super::refill::{ADDRESS, INPUT, METHOD, PROTOCOL, Places, Refill, SOCKET, TARGET};
+use super::refill::{ADDRESS, INPUT, METHOD, PROTOCOL, Places, Refill, Refills, SOCKET, TARGET};
 use super::template::{Arrival, KeptTarget};
 use super::text;
 
-/// Browsers, proxies, health checks and API clients of one site; direct-mapped.
-const SHAPES: usize = 32;
+/// Browsers, proxies, health checks and API clients of one site. Each may be in one of two places next to each other.
+const SHAPES: usize = 64;
+/// As many as kinds of heads are remembered ([`tricorn_proto::Known`]); two of one place only cost a longer look.
+const MARKS: usize = 16;
 /// Heads with more names have no shape.
 const MOST_NAMES: usize = 48;
 /// A bit for each of them.
@@ -86,8 +88,10 @@ impl Place {
 
 pub struct Shapes {
     places: RefCell<Vec<Place>>,
-    /// The place that had the shape of the last head: the next one is likely of the same client or its like.
+    /// The place that had the shape of the last head.
     last: Cell<usize>,
+    /// That of the last head of each mark, by its lowest bits: the next one of that mark is likely of the same shape.
+    likely: [Cell<usize>; MARKS],
     serials: Serials,
 }
 
@@ -107,17 +111,18 @@ impl Shapes {
         Shapes {
             places: RefCell::new((0..SHAPES).map(|_| Place::default()).collect()),
             last: Cell::new(0),
+            likely: [const { Cell::new(0) }; MARKS],
             serials: Serials::default(),
         }
     }
 
     /// The environ with the head's fields in it, when its shape is known; `None` leaves all the work to the caller.
-    /// `refill` says what it lacks then; `base`: the template without fields.
+    /// The current one of `refills` says what it lacks then; `base`: the template without fields.
     pub fn environ<'py>(
         &self,
         exchange: &Exchange,
         (names, values): (&Names<PyString>, &Values),
-        (parts, refill): (&Parts<'_, 'py>, &mut Refill),
+        (parts, refills): (&Parts<'_, 'py>, &mut Refills),
         base: impl FnOnce() -> PyResult<Bound<'py, PyDict>>,
     ) -> PyResult<Option<Bound<'py, PyDict>>> {
         let head = exchange.head();
@@ -125,22 +130,33 @@ impl Shapes {
             return Ok(None);
         }
         let mut places = self.places.borrow_mut();
-        let last = self.last.get();
+        let likely = head.known.map_or(0, |known| known.mark.get() as usize) % MARKS;
+        let likely = &self.likely[likely];
         let sources = (&self.serials, values);
-        if let Some(shape) = places[last].fitting(exchange) {
-            return shape.fill(exchange, sources, parts, refill).map(Some);
+        if let Some(shape) = places[likely.get()].fitting(exchange) {
+            self.last.set(likely.get());
+            return shape.fill(exchange, sources, parts, refills).map(Some);
         }
         let mark = mark(head);
-        let index = (mark >> 32) as usize & (SHAPES - 1);
-        let place = &mut places[index];
-        if let Some(shape) = place.fitting(exchange) {
-            self.last.set(index);
-            return shape.fill(exchange, sources, parts, refill).map(Some);
+        let home = (mark >> 32) as usize & (SHAPES - 1);
+        let neighbour = home ^ 1;
+        for index in [home, neighbour] {
+            if let Some(shape) = places[index].fitting(exchange) {
+                self.last.set(index);
+                likely.set(index);
+                return shape.fill(exchange, sources, parts, refills).map(Some);
+            }
         }
-        if std::mem::replace(&mut place.candidate, mark) == mark {
-            place.candidate = 0;
+        if std::mem::replace(&mut places[home].candidate, mark) == mark {
+            places[home].candidate = 0;
             let serial = self.serials.next();
-            place.shape = Shape::of(exchange, names, serial, base)?.map(Box::new);
+            if let Some(shape) = Shape::of(exchange, names, serial, base)? {
+                let before = places[home].shape.replace(Box::new(shape));
+                // Two of one home are likely used in turn.
+                if before.is_some() {
+                    places[neighbour].shape = before;
+                }
+            }
         }
         Ok(None)
     }
@@ -289,10 +305,11 @@ impl Shape {
         exchange: &Exchange,
         (serials, values): (&Serials, &Values),
         parts: &Parts<'_, 'py>,
-        refill: &mut Refill,
+        refills: &mut Refills,
     ) -> PyResult<Bound<'py, PyDict>> {
         let py = parts.input.py();
-        let environ = match refill.take(py, self.serial) {
+        let (refill, waiting) = refills.take(py, self.serial);
+        let environ = match waiting {
             Some(environ) => {
                 refill.lacks = refill.own;
                 environ

@@ -201,7 +201,7 @@ impl Wsgi {
         // They hold parts of the kit.
         drop(request);
         if let Some(environ) = environ {
-            self.environ.keep(py, &mut kit.refill, environ);
+            self.environ.keep(py, &mut kit.refills, environ);
         }
         if let Some(kit) = kit.recycled(py) {
             let before = self.spare.borrow_mut().replace(kit);
@@ -226,18 +226,18 @@ impl Wsgi {
         let request = call.request.as_ref().map(|request| request.bind(py));
         self.hooks
             .pre_request(py, &self.worker, request, &self.log, exchange)?;
-        let (parts, refill) = kit.parts(py);
+        let (parts, refills) = kit.parts(py);
         let changes = match request {
             Some(request) if self.hooks.pre_is_custom() => Some(Changes::of(request)?),
             _ => None,
         };
         let Some(changes) = changes else {
-            return Ok(self.environ.build(py, exchange, (&parts, refill), None)?);
+            return Ok(self.environ.build(py, exchange, (&parts, refills), None)?);
         };
         let fields = changes.fields()?;
         let environ = self
             .environ
-            .build(py, exchange, (&parts, refill), fields.as_deref())?;
+            .build(py, exchange, (&parts, refills), fields.as_deref())?;
         changes.apply(&environ)?;
         Ok(environ)
     }

@@ -50,7 +50,7 @@ impl HeadParser {
     ) -> Result<u64, Reject> {
         let start = self.at - self.base;
         let limits = (policy.fields_limit(), policy.field_size_limit());
-        let taken = familiar.take(bytes, start, limits, &mut head.fields);
+        let (taken, due) = familiar.take(bytes, start, limits, &mut head.fields);
         self.lines = head.fields.len();
         for index in places(taken.telling) {
             let field = head.fields[index];
@@ -66,7 +66,7 @@ impl HeadParser {
                 return Err(reject);
             }
         }
-        for index in places(taken.due) {
+        for index in places(due) {
             familiar.keep(index, bytes, head.fields[index]);
         }
         let last = head
@@ -94,7 +94,7 @@ impl HeadParser {
         let start = self.at - self.base;
         let mut at = start;
         let mut last = Span::default();
-        let mut learns = begun.is_some() && familiar.is_learning();
+        let mut learns = begun.is_some() && familiar.begins_to_learn(self.lines);
         while self.lines < policy.fields_limit()
             && let Some(line) = lines.at(at)
             && line.end - at <= policy.field_size_limit()
