@@ -249,16 +249,19 @@ mod tests {
         assert_eq!(passage.put(far.as_fd(), &passed(100)), Err(Errno::AGAIN));
     }
 
+    /// Two that accept.
+    fn workers(passage: &Passage) -> [&'static Slot; 2] {
+        [0, 1].map(|_| {
+            let slot = passage.board.claim(0).expect("room for two");
+            slot.set_accepting(true);
+            slot
+        })
+    }
+
     #[test]
     fn the_freer_worker_has_less_to_do_or_has_taken_fewer() {
         let passage = passage();
-        let [own, other] = passage.board.slots() else {
-            panic!("two slots")
-        };
-        for slot in [own, other] {
-            slot.claim(0);
-            slot.set_accepting(true);
-        }
+        let [own, other] = workers(&passage);
         assert!(!passage.others_are_freer(own), "nobody has done anything");
         passage.count_newcomers(own, 1);
         assert!(passage.others_are_freer(own) && !passage.others_are_freer(other));
@@ -274,9 +277,7 @@ mod tests {
     #[test]
     fn a_worker_that_was_away_catches_up_with_a_few() {
         let passage = passage();
-        let [own, other] = passage.board.slots() else {
-            panic!("two slots")
-        };
+        let [own, other] = workers(&passage);
         passage.count_newcomers(own, 1_000);
         passage.count_newcomers(other, 0);
         assert_eq!(other.newcomers(), 1_000 - ARREARS);

@@ -22,6 +22,8 @@ pub use slot::{IN_FLIGHT_RECORDS, Slot, State};
 struct Header {
     stopping: AtomicU32,
     workers: AtomicU32,
+    /// Slots up to here have been claimed at some time; none behind.
+    reach: AtomicU32,
 }
 
 /// One mapping, shared by the arbiter and every process it forks.
@@ -56,9 +58,24 @@ impl Scoreboard {
         &self.slots[index]
     }
 
-    /// Every slot, in order.
+    /// Takes the first free slot for a worker about to be forked; `None` when there is none. Only the arbiter does.
+    pub fn claim(&self, now_ms: u64) -> Option<&'static Slot> {
+        let index = self
+            .slots
+            .iter()
+            .position(|slot| slot.state() == State::Free)?;
+        let slot = &self.slots[index];
+        slot.claim(now_ms);
+        self.header
+            .reach
+            .fetch_max(index as u32 + 1, Ordering::Relaxed);
+        Some(slot)
+    }
+
+    /// All slots that have ever been claimed, in order. There is room for many more, each on pages of its own, which a mere look
+    /// would take from the system.
     pub fn slots(&self) -> &'static [Slot] {
-        self.slots
+        &self.slots[..self.header.reach.load(Ordering::Relaxed) as usize]
     }
 
     /// Whether the arbiter is shutting down gracefully: no sibling will take what is left in the accept
@@ -90,15 +107,27 @@ mod tests {
     fn a_mapping_starts_with_free_slots_and_nobody_stopping() {
         let board = Scoreboard::create(3).unwrap();
         assert_eq!(board.len(), 3);
-        assert!(
-            board
-                .slots()
-                .iter()
-                .all(|slot| slot.state() == State::Free && !slot.accepting())
-        );
+        let is_free = |index| {
+            let slot = board.slot(index);
+            slot.state() == State::Free && !slot.accepting()
+        };
+        assert!((0..3).all(is_free) && board.slots().is_empty());
         assert!(!board.stopping());
         board.set_stopping();
         assert!(board.stopping());
+    }
+
+    #[test]
+    fn the_first_free_slot_is_taken_and_nobody_looks_behind_the_last_one() {
+        let board = Scoreboard::create(3).unwrap();
+        let [first, second] = [0, 1].map(|_| board.claim(1).expect("room"));
+        assert!(core::ptr::eq(first, board.slot(0)) && core::ptr::eq(second, board.slot(1)));
+        assert_eq!(board.slots().len(), 2);
+        first.free();
+        assert!(core::ptr::eq(board.claim(2).expect("room"), first));
+        assert_eq!(board.slots().len(), 2);
+        assert!(board.claim(3).is_some() && board.claim(4).is_none());
+        assert_eq!(board.slots().len(), 3);
     }
 
     #[test]

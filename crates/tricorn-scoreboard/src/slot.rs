@@ -43,7 +43,7 @@ pub struct Slot {
 
 impl Slot {
     /// Takes the slot for a worker about to be forked: booting, its heart beating from now on.
-    pub fn claim(&self, now_ms: u64) {
+    pub(crate) fn claim(&self, now_ms: u64) {
         self.accepting.store(0, Ordering::Relaxed);
         for counter in [&self.requests, &self.passed, &self.taken, &self.newcomers] {
             counter.store(0, Ordering::Relaxed);

@@ -37,7 +37,9 @@ impl Inner {
         if taken == 0 {
             return;
         }
-        if let (Some(passage), Some(slot)) = (self.siblings.passage(), slot) {
+        if self.core.config.foreign_loop
+            && let (Some(passage), Some(slot)) = (self.siblings.passage(), slot)
+        {
             passage.count_newcomers(slot, taken);
         }
         self.give_way(index);

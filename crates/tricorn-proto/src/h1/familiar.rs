@@ -83,20 +83,20 @@ impl Familiar {
             return false;
         }
         self.strange = 0;
-        let mut memory = self.memories.get(self.current).cloned().unwrap_or_default();
-        memory.cut(count);
-        // One that turns out not to be learnable is the first to go.
-        memory.used = 0;
+        let mut learned = self.memories.get(self.current).cloned().unwrap_or_default();
+        learned.cut(count);
+        // What turns out not to be learnable is the first to go.
+        learned.used = 0;
         let places = self.memories.iter().enumerate();
         let oldest = places.min_by_key(|(_, memory)| memory.used);
         self.current = match oldest {
-            Some((place, _)) if self.memories.len() == MEMORIES => place,
+            Some((place, memory)) if memory.used == 0 || self.memories.len() == MEMORIES => place,
             _ => {
                 self.memories.push(Memory::default());
                 self.memories.len() - 1
             }
         };
-        self.memories[self.current] = memory;
+        self.memories[self.current] = learned;
         self.change(|_| true)
     }
 

@@ -89,13 +89,8 @@ impl Core {
 
     /// A slot for a worker about to be forked. Errors: `OSError` when there is none left.
     fn claim_slot(&self) -> PyResult<Slot> {
-        let free = self
-            .board
-            .slots()
-            .iter()
-            .find(|slot| slot.state() == State::Free);
-        let slot = free.ok_or_else(|| PyOSError::new_err("no room for more workers"))?;
-        slot.claim(now_ms());
+        let slot = self.board.claim(now_ms());
+        let slot = slot.ok_or_else(|| PyOSError::new_err("no room for more workers"))?;
         Ok(Slot::new(slot, self.wake_writer.as_raw_fd()))
     }
 

@@ -102,6 +102,7 @@ fn a_head_that_cannot_be_learned_leaves_the_others_known() {
     for _ in 0..20 * MEMORIES {
         assert_eq!(known(&mut familiar, &endless), None);
     }
+    assert_eq!(familiar.memories.len(), KINDS.len() + 1);
     for kind in KINDS {
         assert!(known(&mut familiar, kind).is_some(), "{kind:?}");
     }
