@@ -1,5 +1,4 @@
 -- Four kinds of clients in turn, as a site's visitors or a proxy send them: other names, in another order, other values.
-dofile("load/report.lua")
 local chrome = '"Chromium";v="130", "Google Chrome";v="130", "Not?A_Brand";v="99"'
 local referer = "Referer: https://www.example.com/shop/items?page=@"
 local cookie = "Cookie: session=c0ffee@; theme=dark; consent=yes"
@@ -68,14 +67,7 @@ local kinds = {
     cookie,
   },
 }
-local requests, turn = {}, 0
-function init(args)
-  for i = 1, 64 do
-    local fields = table.concat(kinds[i % #kinds + 1], "\r\n"):gsub("@", tostring(i))
-    requests[i] = "GET / HTTP/1.1\r\n" .. fields .. "\r\n\r\n"
-  end
-end
-function request()
-  turn = turn % 64 + 1
-  return requests[turn]
-end
+dofile("load/turns.lua")(function(i)
+  local fields = table.concat(kinds[i % #kinds + 1], "\r\n"):gsub("@", tostring(i))
+  return "GET / HTTP/1.1\r\n" .. fields .. "\r\n\r\n"
+end)

@@ -36,7 +36,7 @@ pub struct Familiar {
 
 impl Familiar {
     /// Puts the lines that begin with familiar names, one behind the other from `at` on, into `fields`, which has none;
-    /// no more than `most` lines, and none that is longer than `longest`. Returns with them a bit for each line of which it is
+    /// `limits`: the most lines, and the longest one. Returns with them a bit for each line of which it is
     /// time to keep the value that it has now.
     #[inline(never)]
     pub(super) fn take(
@@ -127,11 +127,8 @@ impl Familiar {
     /// the value that is kept.
     #[inline]
     pub(super) fn recognize(&mut self, count: usize, same: u64) -> Option<Known> {
-        let is_like = |familiar: &Familiar| {
-            let memory = familiar.memories.get(familiar.current);
-            memory.is_some_and(|memory| memory.len() == count)
-        };
-        if !is_like(self) && !self.begins_to_learn(count) {
+        let lines = self.memories.get(self.current).map(Memory::len);
+        if lines != Some(count) && !self.begins_to_learn(count) {
             self.wonder();
             return None;
         }
